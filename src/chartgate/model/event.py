@@ -1,0 +1,175 @@
+"""What the audit log holds. One event is one log entry: JSON, at most 65,535 bytes.
+
+Rules every field keeps (45 CFR 164.312(b); 164.514(c)):
+
+- patients are 32-hex-digit keyed tokens, never identifiers; staff are opaque uids;
+- statement text is the deparsed tree with every constant as ``$n``;
+- ``at`` is UTC, RFC 3339 with microseconds and ``Z``.
+
+``version`` is raised with every change of meaning; readers refuse versions they do not know.
+"""
+
+from typing import Any
+
+import msgspec
+
+VERSION = 1
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    at: str
+    node: str
+    version: int = VERSION
+
+
+class TableUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One table in one statement: which columns at which level, under which residual."""
+
+    table: str
+    columns: dict[str, str] = {}
+    """column -> highest level the plan can show: full, summary, masked, withheld, mixed, key."""
+    residual: str = ""
+    """SHA-256 (first 16 hex digits) of the row predicate and column expressions in force."""
+    row_filter: bool = False
+
+
+class SessionStarted(_Event, kw_only=True, tag="session"):
+    """A person logged in to the gate."""
+
+    session: str
+    person: str
+    channel: str
+    client: str = ""
+    application: str = ""
+    authentication: str = "scram-sha-256"
+    purpose: str = ""
+
+
+class LoginRefused(_Event, kw_only=True, tag="login_refused"):
+    """A login that failed; ``login`` is the opaque uid, or ``unknown``."""
+
+    login: str
+    channel: str
+    client: str = ""
+    reason: str
+
+
+class SessionEnded(_Event, kw_only=True, tag="session_ended"):
+    session: str
+    person: str
+    reason: str
+
+
+class Decision(_Event, kw_only=True, tag="decision"):
+    """A statement was decided. On disk before it is forwarded (write) or released (read)."""
+
+    session: str
+    person: str
+    request: str
+    """Identifies the statement execution; release and completed events repeat it."""
+    allowed: bool
+    action: str
+    """select, insert, update, delete, catalog, setting, transaction, refused."""
+    purpose: str = ""
+    statement: str = ""
+    """Deparsed text, constants as ``$n``; empty when it could not be parsed."""
+    statement_length: int = 0
+    statement_class: str = ""
+    reason: str = ""
+    """For a refusal: what was refused, in words, without values."""
+    tables: tuple[TableUse, ...] = ()
+    determining: tuple[str, ...] = ()
+    """Policy ids that made up the residuals."""
+    policy_set: str = ""
+    data_map: str = ""
+    roles: tuple[str, ...] = ()
+    departments: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
+    context: dict[str, str] = {}
+    sought: tuple[str, ...] = ()
+    """Tokens of patients whose key the statement compares with a value."""
+    scope_only: bool = False
+    """count(*): which patients were counted is not listed (audit who says so)."""
+
+
+class Release(_Event, kw_only=True, tag="release"):
+    """Rows about these patients are about to leave. At most 1,000 tokens an event."""
+
+    session: str
+    person: str
+    request: str
+    decision: int
+    """Log index of the decision."""
+    seen: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    rows: int = 0
+    companion: bool = False
+    """The tokens come from a companion key query: a superset of what the answer is about."""
+
+
+class Completed(_Event, kw_only=True, tag="completed"):
+    """The statement ended; absent = may have been delivered in full."""
+
+    session: str
+    person: str
+    request: str
+    decision: int
+    rows: int = 0
+    sqlstate: str = "00000"
+
+
+class AuditRead(_Event, kw_only=True, tag="audit_read"):
+    """Somebody asked the log. ``question`` holds tokens and uids only."""
+
+    person: str
+    question: str
+    allowed: bool
+    parameters: dict[str, str] = {}
+    determining: tuple[str, ...] = ()
+    policy_set: str = ""
+
+
+class Recovered(_Event, kw_only=True, tag="recovered"):
+    """Start-up dropped a torn tail: bytes never acknowledged to anyone."""
+
+    dropped_bytes: int
+    dropped_sha256: str
+    size: int
+
+
+class NodeStarted(_Event, kw_only=True, tag="node_started"):
+    policy_set: str
+    data_map: str
+    software: str
+    detail: dict[str, Any] = {}
+
+
+class NodeStopped(_Event, kw_only=True, tag="node_stopped"):
+    reason: str
+
+
+Event = (
+    SessionStarted
+    | LoginRefused
+    | SessionEnded
+    | Decision
+    | Release
+    | Completed
+    | AuditRead
+    | Recovered
+    | NodeStarted
+    | NodeStopped
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """The bytes of the log entry."""
+    return _encoder.encode(event)
+
+
+def decode(entry: bytes) -> Event:
+    """Read a log entry; raises ``msgspec.ValidationError`` when it is not one of ours."""
+    return _decoder.decode(entry)

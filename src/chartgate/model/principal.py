@@ -1,0 +1,40 @@
+"""Who acts: a named person with the assignments the control plane holds for her."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+EntityUid = tuple[str, str]
+"""A Cedar entity uid: (type name, id), e.g. ``("User", "mwelby")``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A role held in a department for a time (``valid_from`` <= t < ``valid_until``).
+
+    ``reference`` is what justifies it: a ticket, a business-associate agreement, an HR record.
+    """
+
+    role: str
+    department: str | None
+    valid_from: datetime
+    valid_until: datetime | None
+    reference: str | None = None
+
+    def is_live(self, *, at: datetime) -> bool:
+        """Whether the assignment counts at ``at``: an expired one needs no job to stop working."""
+        return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person with an account. ``uid`` is opaque and is what the audit log holds; never reused."""
+
+    uid: str
+    name: str
+    full_name: str
+    active: bool
+    assignments: tuple[Assignment, ...] = ()
+
+    def live(self, *, at: datetime) -> tuple[Assignment, ...]:
+        """The assignments that count at ``at``."""
+        return tuple(a for a in self.assignments if a.is_live(at=at))
