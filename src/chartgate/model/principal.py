@@ -2,9 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-EntityUid = tuple[str, str]
-"""A Cedar entity uid: (type name, id), e.g. ``("User", "mwelby")``."""
+
+class EntityUid(NamedTuple):
+    """A Cedar entity uid: a plain tuple, hashable and cheap."""
+
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        quoted = self.id.replace("\\", "\\\\").replace('"', '\\"')
+        return f'{self.type}::"{quoted}"'
 
 
 @dataclass(frozen=True, slots=True)
