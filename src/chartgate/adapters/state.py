@@ -1,0 +1,154 @@
+"""Where an instance keeps what it must not lose: one folder, one meaning per path.
+
+The rule kept: what verifies the log never lies inside the log. The public key and the last known
+checkpoint are siblings of ``log/``, so whoever can rewrite the log folder alone is still found out.
+Secrets are in folders of mode 0700 and files of mode 0600 (45 CFR 164.312(a)(1)).
+
+::
+
+    <root>/
+      instance.json      what runs here: node, source, map, policies, connections (no secrets)
+      lock               flock of the one process that runs the instance
+      pgpass             passwords of the demo people, in libpq's passfile format (0600)
+      legacy/            the hospital's own PostgreSQL (demo)
+      control/           the control plane's PostgreSQL
+      log/               the audit log: write-ahead log and packed segments
+      keys/              log.key, log.pub, token-<year>.key
+      checkpoints/last   newest signed checkpoint that was seen to verify
+      run/               log.sock
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from chartgate.errors import Misconfigured
+
+ENVIRONMENT = "CHARTGATE_STATE"
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What runs in a state folder; written by whoever starts it, read by the other commands."""
+
+    node: str
+    """Name of this node: the issuer of its patient tokens and the ``node`` of its events."""
+    origin: str
+    """Origin line of the log's checkpoints (c2sp.org/tlog-checkpoint)."""
+    source: str
+    """Name of the data map: which database."""
+    data_map: str
+    """Path of the data map."""
+    policies: str
+    """Path of the policy directory."""
+    control: str
+    """libpq connection string of the control plane, without a password."""
+    legacy: str
+    """libpq connection string of the source database, without a password."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    """Where the gateway listens; 0 while it does not."""
+    database: str = ""
+    """Database name people connect to."""
+    embedded: bool = True
+    """Whether ``control`` and ``legacy`` are this folder's own servers."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The paths of one state folder. Nothing is created before :meth:`create`."""
+
+    root: Path
+
+    @property
+    def legacy_pg(self) -> Path:
+        return self.root / "legacy"
+
+    @property
+    def control_pg(self) -> Path:
+        return self.root / "control"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def log_key(self) -> Path:
+        """The Ed25519 key that signs checkpoints."""
+        return self.keys_dir / "log.key"
+
+    @property
+    def log_public_key(self) -> Path:
+        """Its public half, as a C2SP verifier key line."""
+        return self.keys_dir / "log.pub"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.root / "checkpoints" / "last"
+
+    @property
+    def sockets(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def log_socket(self) -> Path:
+        return self.sockets / "log.sock"
+
+    @property
+    def passfile(self) -> Path:
+        return self.root / "pgpass"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def instance_file(self) -> Path:
+        return self.root / "instance.json"
+
+    def create(self) -> None:
+        """Make the folders, closed to others.
+
+        As root the top folder may be passed through (0711): the databases run as an unprivileged
+        user and must reach their own data below it. Everything secret is in a closed folder.
+        """
+        top = 0o711 if os.geteuid() == 0 else 0o700
+        self.root.mkdir(mode=top, parents=True, exist_ok=True)
+        self.root.chmod(top)
+        closed = (self.log_dir, self.keys_dir, self.checkpoint_file.parent, self.sockets)
+        for folder in closed:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
+
+    def instance(self) -> Instance:
+        """What runs here; raises ``Misconfigured`` when nothing was ever started here."""
+        try:
+            return msgspec.json.decode(self.instance_file.read_bytes(), type=Instance)
+        except FileNotFoundError:
+            raise Misconfigured(
+                f"{self.root} holds no Chartgate instance: start one with `chartgate demo`, "
+                f"or name its folder with --state or {ENVIRONMENT}"
+            ) from None
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise Misconfigured(f"{self.instance_file} is damaged: {exc}") from exc
+
+    def save_instance(self, instance: Instance) -> None:
+        """Replace ``instance.json`` atomically."""
+        fresh = self.instance_file.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(instance), indent=2) + b"\n")
+        fresh.chmod(0o600)
+        fresh.replace(self.instance_file)
+
+
+def default_root() -> Path:
+    """``CHARTGATE_STATE``, else the demo's folder under the XDG state directory."""
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "chartgate" / "demo"
