@@ -33,11 +33,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What runs in a state folder; written by whoever starts it, read by the other commands."""
 
     node: str
-    """Name of this node: the issuer of its patient tokens and the ``node`` of its events."""
+    """Name of this node: the ``node`` of its events."""
     origin: str
     """Origin line of the log's checkpoints (c2sp.org/tlog-checkpoint)."""
     source: str
-    """Name of the data map: which database."""
+    """Name of the data map: which database; the issuer of its patient identifiers."""
     data_map: str
     """Path of the data map."""
     policies: str
