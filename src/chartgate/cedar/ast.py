@@ -8,7 +8,8 @@ tree, so that "the policy" is one thing. Node by node the order of evaluation is
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import reduce
-from typing import Final, Literal as OneOf, TypeAlias
+from typing import Final, TypeAlias
+from typing import Literal as OneOf
 
 from chartgate.cedar.values import Value
 from chartgate.model.principal import EntityUid

@@ -7,7 +7,7 @@ value into something hashable whose Python equality is Cedar's; everything here 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, Union
+from typing import Final, TypeAlias
 
 from chartgate.model.principal import EntityUid
 
@@ -77,7 +77,7 @@ class CedarSet:
     @classmethod
     def of(cls, values: Iterable["Value"]) -> "CedarSet":
         """The set of these values; the first of equal ones is kept."""
-        unique = {}
+        unique: dict[object, Value] = {}
         for value in values:
             unique.setdefault(key(value), value)
         made = cls()
@@ -96,11 +96,11 @@ class CedarSet:
 
     def issuperset(self, other: "CedarSet") -> bool:
         """Whether every member of ``other`` is a member of this set."""
-        return self._keys >= other._keys
+        return self._keys >= other.keys
 
     def meets(self, other: "CedarSet") -> bool:
         """Whether the two sets share a member."""
-        return not self._keys.isdisjoint(other._keys)
+        return not self._keys.isdisjoint(other.keys)
 
     @property
     def keys(self) -> frozenset[object]:
@@ -144,10 +144,18 @@ class RecordValue(Mapping[str, "Value"]):
         return f"RecordValue({self._items!r})"
 
 
-# A typing.Union because "bool | int | … | Mapping" would need the names above as strings.
-Value: TypeAlias = Union[
-    bool, int, str, EntityUid, CedarSet, Mapping[str, "Value"], Decimal, IpAddr, DateTime, Duration
-]
+Value: TypeAlias = (
+    bool
+    | int
+    | str
+    | EntityUid
+    | CedarSet
+    | Mapping[str, "Value"]
+    | Decimal
+    | IpAddr
+    | DateTime
+    | Duration
+)
 
 EMPTY: Final = RecordValue()
 

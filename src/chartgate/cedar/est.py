@@ -1,0 +1,189 @@
+"""From Cedar's JSON policy form (EST) to the tree of ``chartgate.cedar.ast``.
+
+The JSON form is read because cedarpy's typed form refuses 150 conditions in a row and ill-typed
+calls, and promises no stability. What this reader does not know it refuses, at every node.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast, get_args
+
+from chartgate.cedar.ast import (
+    WILDCARD,
+    And,
+    Binary,
+    BinaryOp,
+    Call,
+    Condition,
+    Expr,
+    GetAttr,
+    HasAttr,
+    If,
+    Is,
+    Like,
+    Literal,
+    Not,
+    Or,
+    Origin,
+    Policy,
+    RecordExpr,
+    Scope,
+    SetExpr,
+    Slot,
+    Unary,
+    UnaryOp,
+    Var,
+)
+from chartgate.cedar.values import is_i64
+from chartgate.errors import Misconfigured
+from chartgate.model.principal import EntityUid
+
+# Every reader of the tree is recursive and Python allows some 1,000 frames: half is ours.
+MAX_DEPTH: Final = 250
+
+_BINARY: Final[frozenset[str]] = frozenset(get_args(BinaryOp))
+_UNARY: Final[frozenset[str]] = frozenset(get_args(UnaryOp))
+_VARIABLES: Final = frozenset({"principal", "action", "resource", "context"})
+
+# Extension functions and methods of Cedar 4.5.
+EXTENSION_CALLS: Final = frozenset(
+    {
+        "decimal", "lessThan", "lessThanOrEqual", "greaterThan", "greaterThanOrEqual",
+        "ip", "isIpv4", "isIpv6", "isLoopback", "isMulticast", "isInRange",
+        "datetime", "duration", "offset", "durationSince", "toDate", "toTime",
+        "toMilliseconds", "toSeconds", "toMinutes", "toHours", "toDays",
+    }
+)  # fmt: skip
+
+
+class UnknownForm(Misconfigured):
+    """The parser's JSON holds something this reader does not know: refused, never skipped."""
+
+    code = "unknown_policy_form"
+
+
+def _uid(form: Any) -> EntityUid:
+    inner = form.get("__entity", form)
+    return EntityUid(inner["type"], inner["id"])
+
+
+def _literal(form: Any) -> Expr:
+    if isinstance(form, bool | str) or (isinstance(form, int) and is_i64(form)):
+        return Literal(form)
+    if isinstance(form, dict) and set(form) == {"__entity"}:
+        return Literal(_uid(form))
+    raise UnknownForm("a literal of an unknown kind")
+
+
+def _pattern(form: Any) -> tuple[Any, ...]:
+    chunks: list[Any] = []
+    for part in form:
+        if part == "Wildcard":
+            chunks.append(WILDCARD)
+        elif chunks and isinstance(chunks[-1], str):
+            chunks[-1] += part["Literal"]
+        else:
+            chunks.append(part["Literal"])
+    return tuple(chunks)
+
+
+def expression(form: Any, depth: int = 0) -> Expr:
+    """One expression; deeper than ``MAX_DEPTH`` is refused."""
+    if depth > MAX_DEPTH:
+        raise UnknownForm(f"the condition is nested more than {MAX_DEPTH} operators deep")
+    if not isinstance(form, dict) or len(form) != 1:
+        raise UnknownForm("an expression of an unknown kind")
+    [(kind, body)] = form.items()
+
+    def sub(part: Any) -> Expr:
+        return expression(part, depth + 1)
+
+    if kind in _BINARY:
+        return Binary(cast("BinaryOp", kind), sub(body["left"]), sub(body["right"]))
+    if kind in _UNARY:
+        return Unary(cast("UnaryOp", kind), sub(body["arg"]))
+    if kind in _FORMS:
+        return _FORMS[kind](body, sub)
+    if kind in EXTENSION_CALLS:
+        return Call(kind, tuple(sub(argument) for argument in body))
+    raise UnknownForm(f"an expression of an unknown kind: {kind}")
+
+
+def _variable(body: Any, _: Callable[[Any], Expr]) -> Expr:
+    if body not in _VARIABLES:
+        raise UnknownForm("an unknown variable")
+    return Var(body)
+
+
+def _is(body: Any, sub: Callable[[Any], Expr]) -> Expr:
+    inside = sub(body["in"]) if "in" in body else None
+    return Is(sub(body["left"]), body["entity_type"], inside)
+
+
+_FORMS: Final[Mapping[str, Callable[[Any, Callable[[Any], Expr]], Expr]]] = {
+    "Value": lambda body, _: _literal(body),
+    "Var": _variable,
+    "&&": lambda body, sub: And(sub(body["left"]), sub(body["right"])),
+    "||": lambda body, sub: Or(sub(body["left"]), sub(body["right"])),
+    "!": lambda body, sub: Not(sub(body["arg"])),
+    "if-then-else": lambda body, sub: If(sub(body["if"]), sub(body["then"]), sub(body["else"])),
+    ".": lambda body, sub: GetAttr(sub(body["left"]), body["attr"]),
+    "has": lambda body, sub: HasAttr(sub(body["left"]), body["attr"]),
+    "like": lambda body, sub: Like(sub(body["left"]), _pattern(body["pattern"])),
+    "is": _is,
+    "Set": lambda body, sub: SetExpr(tuple(sub(item) for item in body)),
+    "Record": lambda body, sub: RecordExpr(tuple((name, sub(item)) for name, item in body.items())),
+}
+
+
+def _target(form: Any) -> EntityUid | Slot:
+    return Slot(form["slot"]) if "slot" in form else _uid(form["entity"])
+
+
+def _scope(form: Any) -> Scope:
+    op = form["op"]
+    if op == "All":
+        return Scope()
+    if op == "==":
+        return Scope("==", (_target(form),))
+    if op == "in" and "entities" in form:
+        return Scope("in", tuple(_uid(uid) for uid in form["entities"]))
+    if op == "in":
+        return Scope("in", (_target(form),))
+    if op == "is" and "in" in form:
+        return Scope("is in", (_target(form["in"]),), form["entity_type"])
+    if op == "is":
+        return Scope("is", (), form["entity_type"])
+    raise UnknownForm("a scope of an unknown kind")
+
+
+def _conditions(forms: Any) -> tuple[Condition, ...]:
+    # Clauses nest as operators do: a && b is one level, whether written with && or as two whens.
+    for form in forms:
+        if form["kind"] not in ("when", "unless"):
+            raise UnknownForm("a clause of an unknown kind")
+    if len(forms) > MAX_DEPTH:
+        raise UnknownForm(f"more than {MAX_DEPTH} clauses in one policy")
+    return tuple(Condition(form["kind"], expression(form["body"], len(forms))) for form in forms)
+
+
+def policy(form: Any, policy_id: str, origin: Origin, text: str) -> Policy:
+    """One policy of the JSON form."""
+    if form["effect"] not in ("permit", "forbid"):
+        raise UnknownForm("an unknown effect")
+    return Policy(
+        id=policy_id,
+        effect=form["effect"],
+        principal=_scope(form["principal"]),
+        action=_scope(form["action"]),
+        resource=_scope(form["resource"]),
+        conditions=_conditions(form["conditions"]),
+        annotations=annotations(form),
+        origin=origin,
+        text=text,
+    )
+
+
+def annotations(form: Any) -> tuple[tuple[str, str], ...]:
+    """The annotations by name; one without a value has the empty text, as Cedar defines."""
+    found = form.get("annotations", {})
+    return tuple(sorted((name, value or "") for name, value in found.items()))
