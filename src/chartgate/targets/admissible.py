@@ -6,6 +6,7 @@ Whatever touches a row attribute in another way is refused at load, never at que
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -28,7 +29,7 @@ from chartgate.cedar.ast import (
     Unary,
     Var,
 )
-from chartgate.cedar.schema import Attribute, SetType
+from chartgate.cedar.schema import Attribute, EntityRef, Schema, SetType
 from chartgate.errors import Misconfigured
 from chartgate.model.disclosure import VIEW_ACTIONS
 from chartgate.model.principal import EntityUid
@@ -37,6 +38,7 @@ MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _SCALAR_LEFT: Final = frozenset({"==", "!=", "in", "<", "<=", ">", ">="})
 _SCALAR_RIGHT: Final = frozenset({"==", "!=", "contains", "<", "<=", ">", ">="})
 _SET_LEFT: Final = frozenset({"contains", "containsAny"})
+RECORD: Final = "Record"
 ROW_ACTIONS: Final = frozenset({*VIEW_ACTIONS.values(), "create", "update", "delete"})
 
 
@@ -46,26 +48,53 @@ class NotAFilter(Misconfigured):
     code = "not_a_filter"
 
 
-def check_filters(policies: PolicySet, record: Mapping[str, Attribute]) -> None:
-    """Refuse every policy that cannot become a row filter.
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The schema's record: which attributes are sets, which are entities that are in others."""
 
-    ``record`` are the schema's attributes of a record. Raises ``NotAFilter``.
-    """
-    sets = frozenset(name for name, a in record.items() if isinstance(a.type, SetType))
+    sets: frozenset[str]
+    nested: frozenset[str]
+
+
+def set_attributes(schema: Schema) -> frozenset[str]:
+    """The set-valued attributes of a record."""
+    return frozenset(
+        name for name, a in record_attributes(schema).items() if isinstance(a.type, SetType)
+    )
+
+
+def record_attributes(schema: Schema) -> Mapping[str, Attribute]:
+    """What the schema says a record has. Raises ``NotAFilter`` when there is no record."""
+    if RECORD not in schema.entities:
+        raise NotAFilter(f"{schema.file}: the schema declares no entity {RECORD}")
+    return schema.entities[RECORD].attributes
+
+
+def check_filters(policies: PolicySet, schema: Schema) -> None:
+    """Refuse every policy that cannot become a row filter. Raises ``NotAFilter``."""
+    attributes = record_attributes(schema)
+    row = _Row(
+        sets=set_attributes(schema),
+        nested=frozenset(
+            name
+            for name, a in attributes.items()
+            if isinstance(a.type, EntityRef) and schema.entities[a.type.name].parents
+        ),
+    )
     for policy in policies.policies:
         actions = {e.id for e in policy.action.entities if isinstance(e, EntityUid)}
         if policy.action.op == "all" or actions & ROW_ACTIONS:
-            _check_policy(policy, sets)
+            _check_policy(policy, row)
 
 
-def _check_policy(policy: Policy, sets: frozenset[str]) -> None:
+def _check_policy(policy: Policy, row: _Row) -> None:
     if policy.effect == "permit" and (
         policy.action.op not in {"==", "in"} or not policy.action.entities
     ):
         raise NotAFilter(
             f"{policy.origin}: policy {policy.id}: a permit names its actions with == or a list"
         )
-    for reason in _objections(policy.condition(), sets):
+    for reason in _objections(policy.condition(), row):
         raise NotAFilter(f"{policy.origin}: policy {policy.id}: {reason}")
 
 
@@ -113,38 +142,38 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     return ()
 
 
-def _objections(expr: Expr, sets: frozenset[str]) -> Iterator[str]:
+def _objections(expr: Expr, row: _Row) -> Iterator[str]:
     if not depends_on_row(expr):
         return
     match expr:
         case And(left, right) | Or(left, right):
-            yield from _objections(left, sets)
-            yield from _objections(right, sets)
+            yield from _objections(left, row)
+            yield from _objections(right, row)
         case Not(arg):
-            yield from _objections(arg, sets)
+            yield from _objections(arg, row)
         case If(test, then, otherwise):
             if depends_on_row(test):
                 yield "'if' may not test a row attribute; use && and ||"
-            yield from _objections(then, sets)
-            yield from _objections(otherwise, sets)
+            yield from _objections(then, row)
+            yield from _objections(otherwise, row)
         case HasAttr(base, _) if is_resource(base):
             return
         case Is(base, _, None) if is_resource(base):
             return
         case Binary(op, left, right):
-            yield from _binary(op, left, right, sets)
+            yield from _binary(op, left, right, row)
         case _:
             yield f"{_construct(expr)} cannot be asked of a row"
 
 
-def _binary(op: str, left: Expr, right: Expr, sets: frozenset[str]) -> Iterator[str]:
+def _binary(op: str, left: Expr, right: Expr, row: _Row) -> Iterator[str]:
     of_left, of_right = row_attribute(left), row_attribute(right)
     if of_left is not None and not depends_on_row(right):
-        allowed = _SET_LEFT if of_left in sets else _SCALAR_LEFT
-        if op not in allowed:
+        allowed = _SET_LEFT if of_left in row.sets else _SCALAR_LEFT
+        if op not in allowed or (op == "in" and of_left in row.nested):
             yield f"{op} cannot be asked of the row attribute {of_left}"
     elif of_right is not None and not depends_on_row(left):
-        if op not in _SCALAR_RIGHT or of_right in sets:
+        if op not in _SCALAR_RIGHT or of_right in row.sets:
             yield f"{op} cannot be asked of the row attribute {of_right} on its right"
     else:
         yield f"{op} may compare one row attribute with something known before the query"

@@ -7,9 +7,9 @@ short circuits. Permits ask for *true*; forbids must be *false*, so that a forbi
 row excludes it (the documented hardening of Cedar's "skip on error").
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 from chartgate.cedar.ast import And, Binary, Expr, HasAttr, If, Is, Not, Or
 from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
@@ -61,20 +61,16 @@ TRUE: Final = Outcome(ALWAYS, NEVER)
 FALSE: Final = Outcome(NEVER, ALWAYS)
 ERROR: Final = Outcome(NEVER, NEVER)
 
-Descendants: TypeAlias = Mapping[EntityUid, frozenset[EntityUid]]
-
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """All that is known when a statement is decided.
 
-    ``env.resource`` is an entity that carries the label and nothing else. ``descendants`` gives,
-    for an entity, everything in it (itself included), for ``resource.department in …``.
+    ``env.resource`` is an entity that carries the label and nothing else.
     """
 
     env: Env
     shape: RowShape
-    descendants: Descendants
 
 
 def specialise(expr: Expr, known: Known) -> Outcome:
@@ -161,7 +157,7 @@ def _relation(expr: Binary, known: Known) -> Outcome:
         case "contains":
             return _one_of(attribute, tuple(other)) if isinstance(other, CedarSet) else ERROR
         case "in":
-            return _in(attribute, other, known.descendants)
+            return _in(attribute, other)
         case "<" | "<=" | ">" | ">=":
             if not isinstance(other, int) or isinstance(other, bool):
                 return ERROR
@@ -187,14 +183,12 @@ def _one_of(attribute: str, values: tuple[Value, ...]) -> Outcome:
     )
 
 
-def _in(attribute: str, other: Value, descendants: Descendants) -> Outcome:
+def _in(attribute: str, other: Value) -> Outcome:
+    """``in`` for an entity type that is in nothing (the loader saw to it): plain equality."""
     targets = tuple(other) if isinstance(other, CedarSet) else (other,)
-    below: set[Value] = set()
-    for target in targets:
-        if not isinstance(target, EntityUid):
-            return ERROR
-        below |= descendants.get(target, frozenset({target}))
-    return _one_of(attribute, tuple(below))
+    if not all(isinstance(target, EntityUid) for target in targets):
+        return ERROR
+    return _one_of(attribute, targets)
 
 
 def _set_relation(op: str, attribute: str, other: Value, shape: RowShape) -> Outcome:

@@ -1,0 +1,99 @@
+"""Policies, read as filters: for one person and one label, which rows at which level.
+
+A permit implies the lower levels; a level counts only where no forbid at or below it is satisfied
+(or could not be evaluated):
+
+    at least l  =  (some permit of a level >= l is true)  and  (every forbid of a level <= l is false)
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from chartgate.cedar.ast import Policy, PolicySet
+from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
+from chartgate.model.principal import EntityUid
+from chartgate.targets.formula import ALWAYS, NEVER, Formula, conjunction, disjunction
+from chartgate.targets.partial import Known, specialise
+
+LEVELS: Final = (Disclosure.MASKED, Disclosure.SUMMARY, Disclosure.FULL)
+Ask = Callable[[str, str], Known]
+"""(action, label) -> what is known when that is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When something is allowed, and the policies that make it so."""
+
+    formula: Formula
+    determining: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """For one label: when its level is at least masked, summary, full."""
+
+    at_least: Mapping[Disclosure, Rule]
+
+
+class PolicyIndex:
+    """The policies of a set by the action they speak of."""
+
+    def __init__(self, policies: PolicySet) -> None:
+        self._policies: Final = policies
+        self._by_action: Final[dict[str, tuple[Policy, ...]]] = {}
+
+    def of(self, action: str) -> tuple[Policy, ...]:
+        """Every policy that can concern the action, in file order."""
+        found = self._by_action.get(action)
+        if found is None:
+            found = tuple(p for p in self._policies.policies if _concerns(p, action))
+            self._by_action[action] = found
+        return found
+
+    def label(self, label: str, ask: Ask) -> LabelRules:
+        """The rules of one label, for whoever ``ask`` speaks for."""
+        permits: dict[Disclosure, list[Rule]] = {}
+        forbids: dict[Disclosure, list[Rule]] = {}
+        for level in LEVELS:
+            permits[level], forbids[level] = self._rules(VIEW_ACTIONS[level], label, ask)
+        return LabelRules(
+            {
+                level: _combined(
+                    (rule for higher in LEVELS if higher >= level for rule in permits[higher]),
+                    (rule for lower in LEVELS if lower <= level for rule in forbids[lower]),
+                )
+                for level in LEVELS
+            }
+        )
+
+    def action(self, action: str, label: str, ask: Ask) -> Rule:
+        """When one action (create, update, delete) is allowed on rows with the label."""
+        return _combined(*self._rules(action, label, ask))
+
+    def _rules(self, action: str, label: str, ask: Ask) -> tuple[list[Rule], list[Rule]]:
+        known = ask(action, label)
+        permits, forbids = [], []
+        for policy in self.of(action):
+            outcome = specialise(policy.condition(), known)
+            if policy.effect == "permit" and outcome.true != NEVER:
+                permits.append(Rule(outcome.true, frozenset({policy.id})))
+            elif policy.effect == "forbid" and outcome.false != ALWAYS:
+                forbids.append(Rule(outcome.false, frozenset({policy.id})))
+        return permits, forbids
+
+
+def _concerns(policy: Policy, action: str) -> bool:
+    if policy.action.op == "all":
+        return True
+    return EntityUid("Action", action) in policy.action.entities
+
+
+def _combined(permits: Iterable[Rule], forbids: Iterable[Rule]) -> Rule:
+    given, taken = tuple(permits), tuple(forbids)
+    permitted = disjunction(rule.formula for rule in given)
+    formula = conjunction((permitted, *(rule.formula for rule in taken)))
+    # Nothing is forbidden that was not permitted: without a permit, none of them determines.
+    if permitted == NEVER:
+        return Rule(NEVER, frozenset())
+    return Rule(formula, frozenset().union(*(rule.determining for rule in (*given, *taken))))
