@@ -12,16 +12,31 @@ batch: the session is over, and nothing of it is forwarded.
 from struct import Struct
 from typing import Final, NamedTuple
 
-from chartgate.pgwire.violation import ProtocolViolation
+from chartgate.pgwire.startup import (
+    CancelRequest,
+    GSSENCRequest,
+    SSLRequest,
+    StartupMessage,
+    StartupPacket,
+    StartupReader,
+)
+from chartgate.pgwire.violation import ProtocolViolation, StartupRefused
 
 __all__ = [
     "COPY_DATA",
     "DATA_ROW",
     "MAX_FRAME",
+    "CancelRequest",
     "Frame",
     "FrameReader",
+    "GSSENCRequest",
     "ProtocolViolation",
     "Run",
+    "SSLRequest",
+    "StartupMessage",
+    "StartupPacket",
+    "StartupReader",
+    "StartupRefused",
     "split",
 ]
 
@@ -29,6 +44,7 @@ MAX_FRAME: Final = 64 * 1024 * 1024
 DATA_ROW: Final = 0x44
 COPY_DATA: Final = 0x64
 
+_RUNNING: Final = frozenset((DATA_ROW, COPY_DATA))
 _HEADER: Final = Struct(">BI")
 
 
@@ -124,15 +140,12 @@ class FrameReader:
             if stop > end:
                 need = length + 1
                 break
-            if kind != current:
+            if kind == current and kind in _RUNNING:
+                count += 1
+            else:
                 if count:
                     out.append(Run(current, buffer[start:at], count))
                 start, current, count = at, kind, 1
-            elif kind in (DATA_ROW, COPY_DATA):
-                count += 1
-            else:
-                out.append(Run(current, buffer[start:at], count))
-                start, count = at, 1
             at = stop
         if count:
             out.append(Run(current, buffer[start:at], count))

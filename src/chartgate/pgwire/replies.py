@@ -114,6 +114,7 @@ TABLE: Final[dict[tuple[Phase, str], Phase]] = {
     (_P.QUERY_COPY_OUT, "c"): _P.QUERY_COPIED,
     (_P.QUERY_COPIED, "C"): _P.QUERY,
     (_P.QUERY_FAILED, "Z"): _P.DONE,
+    (_P.QUERY_FAILED, "E"): _P.QUERY_FAILED,  # the session is ended right after a failure
     (_P.SYNC, "Z"): _P.DONE,
     (_P.SYNC, "E"): _P.SYNC,  # a deferred constraint fails at the commit
     **{(phase, "E"): _P.FAILED for phase in _EXTENDED},
@@ -167,16 +168,16 @@ class Expectations:
         return self._copying
 
     def sent(self, kind: int, target: str = "P", note: object = None) -> bool:
-        """A client message goes to the server. False: the server will not act on it.
+        """A client message is about to go to the server. False: it is not to be forwarded.
 
-        ``target`` is Describe's: ``S`` for a statement, ``P`` for a portal. A message that the
-        server will skip or ignore need not be forwarded, but may be.
+        ``target`` is Describe's: ``S`` for a statement, ``P`` for a portal. What is not to be
+        forwarded is what the server would skip after an error, or ignore while it reads COPY data.
         """
         letter = chr(kind)
         if letter == "F":
             raise Refused("the function call message is not allowed; use SELECT")
         if letter in SILENT:
-            return not self._skipping
+            return letter == "X" or not self._skipping
         if letter in "cf":
             return self._copy_ends(kind)
         if letter not in STARTS:
@@ -206,14 +207,15 @@ class Expectations:
         if phase is None:
             return self._unasked(letter)
         self._phase = phase
+        if letter not in "ZE":
+            self._doubtful = 0  # the server is past them
         if letter == "E":
             self._copying = False
         match phase:
             case _P.DONE:
                 self._queue.popleft()
                 self._phase = None
-                if self._copying:
-                    self._copying = False
+                self._copying = False
                 return Answer(request, finished=True)
             case _P.FAILED:
                 return self._fail(request)

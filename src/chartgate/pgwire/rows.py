@@ -17,44 +17,62 @@ Values: TypeAlias = tuple[bytes | None, ...]
 _LENGTH: Final = Struct(">i").unpack_from
 _COUNT: Final = Struct(">H").unpack_from
 _HEAD: Final = Struct(">BIH").pack
+_ROW: Final = Struct(">BI").pack
 _FRAME: Final = Struct(">BIH").unpack_from
 _DATA_ROW: Final = 0x44
 
 
 def strip_trailing(row_body: bytes, keep: int) -> tuple[bytes, Values]:
     """A whole DataRow message with the first ``keep`` columns, and the values that came after."""
-    messages, stripped = strip_rows((row_body,), keep)
+    messages, stripped = strip_run(_ROW(_DATA_ROW, len(row_body) + 4) + row_body, keep)
     return messages, stripped[0]
 
 
 def strip_rows(row_bodies: Iterable[bytes], keep: int) -> tuple[bytes, list[Values]]:
     """``strip_trailing`` for many bodies: the messages joined, the stripped values per row."""
-    out: list[bytes] = []
-    stripped: list[Values] = []
-    try:
-        for body in row_bodies:
-            stop = _strip(body, 0, _COUNT(body)[0], keep, out, stripped)
-            if stop != len(body):
-                raise ProtocolViolation("a row does not end with its last value")
-    except error as exc:
-        raise ProtocolViolation("a row ends inside a value") from exc
-    return b"".join(out), stripped
+    return strip_run(b"".join([_ROW(_DATA_ROW, len(b) + 4) + b for b in row_bodies]), keep)
 
 
 def strip_run(run: bytes, keep: int) -> tuple[bytes, list[Values]]:
     """``strip_rows`` for DataRow messages on end, headers included, as ``Run.data`` has them."""
     out: list[bytes] = []
     stripped: list[Values] = []
+    emit, length = out.append, _LENGTH
+    shown = range(keep)
     at = 0
     end = len(run)
     try:
         while at < end:
-            kind, length, columns = _FRAME(run, at)
+            kind, size, columns = _FRAME(run, at)
             if kind != _DATA_ROW:
                 raise ProtocolViolation("a run of rows holds another message")
-            at += 1 + length
-            if _strip(run, at - length + 4, columns, keep, out, stripped) != at:
+            if columns < keep:
+                raise ProtocolViolation("a row has fewer columns than are to be shown")
+            stop = at + 1 + size
+            first = at = at + 7
+            for _ in shown:
+                size = length(run, at)[0]
+                at += 4
+                if size > 0:
+                    at += size
+                elif size < -1:
+                    raise ProtocolViolation("a value has a negative length")
+            emit(_HEAD(_DATA_ROW, at - first + 6, keep))
+            emit(run[first:at])
+            hidden: list[bytes | None] = []
+            for _ in range(columns - keep):
+                size = length(run, at)[0]
+                at += 4
+                if size < 0:
+                    if size < -1:
+                        raise ProtocolViolation("a value has a negative length")
+                    hidden.append(None)
+                else:
+                    hidden.append(run[at : at + size])
+                    at += size
+            if at != stop:
                 raise ProtocolViolation("a row does not end with its last value")
+            stripped.append(tuple(hidden))
     except error as exc:
         raise ProtocolViolation("a row ends inside a value") from exc
     if at != end:
@@ -69,35 +87,3 @@ def strip_row_description(body: bytes, keep: int) -> bytes:
     if not 0 <= keep <= len(description.fields):
         raise ProtocolViolation("a row description has fewer columns than are to be shown")
     return RowDescription(description.fields[:keep]).encode()
-
-
-def _strip(
-    data: bytes, start: int, columns: int, keep: int, out: list[bytes], stripped: list[Values]
-) -> int:
-    """Walk one row whose column count stands at ``start``; returns where its last value ends."""
-    if not 0 <= keep <= columns:
-        raise ProtocolViolation("a row has fewer columns than are to be shown")
-    length = _LENGTH
-    at = first = start + 2
-    for _ in range(keep):
-        size = length(data, at)[0]
-        at += 4
-        if size > 0:
-            at += size
-        elif size < -1:
-            raise ProtocolViolation("a value has a negative length")
-    out.append(_HEAD(_DATA_ROW, at - first + 6, keep))
-    out.append(data[first:at])
-    hidden: list[bytes | None] = []
-    for _ in range(columns - keep):
-        size = length(data, at)[0]
-        at += 4
-        if size < 0:
-            if size < -1:
-                raise ProtocolViolation("a value has a negative length")
-            hidden.append(None)
-        else:
-            hidden.append(data[at : at + size])
-            at += size
-    stripped.append(tuple(hidden))
-    return at

@@ -93,7 +93,7 @@ class ScramServer:
         verifier: str | None,
         nonce: bytes,
         *,
-        mock_salt: bytes = b"\0" * 16,
+        mock_salt: bytes,
         mock_iterations: int = ITERATIONS,
         offers_plus: bool = False,
     ) -> None:
@@ -174,7 +174,7 @@ class ScramClient:
         """A server that asks for fewer rounds than ``minimum_iterations`` gets no proof."""
         _check_nonce(nonce)
         name = saslprep(user).replace("=", "=3D").replace(",", "=2C")
-        self._bare = b"n=" + name.encode() + b",r=" + nonce
+        self._bare = b"n=" + name.encode("utf-8", "surrogatepass") + b",r=" + nonce
         self._nonce = nonce
         self._password = password
         self._least = minimum_iterations
