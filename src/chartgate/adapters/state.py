@@ -13,7 +13,7 @@ Secrets are in folders of mode 0700 and files of mode 0600 (45 CFR 164.312(a)(1)
       legacy/            the hospital's own PostgreSQL (demo)
       control/           the control plane's PostgreSQL
       log/               the audit log: write-ahead log and packed segments
-      keys/              log.key, log.pub, token-<year>.key
+      keys/              log.key, log.key.pub, token-<year>.key
       checkpoints/last   newest signed checkpoint that was seen to verify
       run/               log.sock
 """
@@ -85,7 +85,7 @@ class State:
     @property
     def log_public_key(self) -> Path:
         """Its public half, as a C2SP verifier key line."""
-        return self.keys_dir / "log.pub"
+        return self.keys_dir / "log.key.pub"
 
     @property
     def checkpoint_file(self) -> Path:
@@ -112,17 +112,10 @@ class State:
         return self.root / "instance.json"
 
     def create(self) -> None:
-        """Make the folders, closed to others.
-
-        As root the top folder may be passed through (0711): the databases run as an unprivileged
-        user and must reach their own data below it. Everything secret is in a closed folder.
-        """
-        top = 0o711 if os.geteuid() == 0 else 0o700
-        self.root.mkdir(mode=top, parents=True, exist_ok=True)
-        self.root.chmod(top)
-        closed = (self.log_dir, self.keys_dir, self.checkpoint_file.parent, self.sockets)
-        for folder in closed:
-            folder.mkdir(mode=0o700, exist_ok=True)
+        """Make the folders, closed to others."""
+        below = (self.log_dir, self.keys_dir, self.checkpoint_file.parent, self.sockets)
+        for folder in (self.root, *below):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
 
     def instance(self) -> Instance:

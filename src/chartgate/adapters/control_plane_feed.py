@@ -1,0 +1,158 @@
+"""The control plane as a node sees it: one snapshot in memory, replaced as soon as it changes.
+
+Rules kept (design: Stores): a change reaches every node by NOTIFY; each node also compares epochs
+every 5 s, so a lost notification costs 5 s, not a revocation; a node that could not compare for
+15 s does not know who was cut off, says so (``is_fresh``), and its caller fails closed. Time since
+the last comparison counts from before the question was sent: a late answer is never taken for a
+new one.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from chartgate.adapters import control_plane_schema as schema
+from chartgate.adapters.control_plane import ControlPlaneUnavailable
+from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot, build_snapshot
+
+SWEEP_SECONDS = 5.0
+STALE_SECONDS = 15.0
+_FIRST_RETRY = 0.1
+_LAST_RETRY = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+class ControlPlaneFeed:
+    """Use as an async context manager; entering waits for the first snapshot.
+
+    ``on_change`` is called in the loop with each new snapshot after the first: whoever holds live
+    sessions re-checks them there. It must not raise.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        on_change: Callable[[ControlPlaneSnapshot], None] | None = None,
+        sweep_seconds: float = SWEEP_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
+        self._conninfo = conninfo
+        self._on_change = on_change
+        self._sweep_seconds = sweep_seconds
+        self._stale_seconds = stale_seconds
+        self._snapshot: ControlPlaneSnapshot | None = None
+        self._compared_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def snapshot(self) -> ControlPlaneSnapshot:
+        """The newest snapshot; ask ``is_fresh`` before deciding on it."""
+        if self._snapshot is None:
+            raise ControlPlaneUnavailable("the control plane has not been read yet")
+        return self._snapshot
+
+    def is_fresh(self, now_monotonic: float) -> bool:
+        """Whether the snapshot may still be decided on at ``now_monotonic`` (time.monotonic)."""
+        return (
+            self._snapshot is not None and now_monotonic - self._compared_at < self._stale_seconds
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Read everything once, then keep up in the background."""
+        try:
+            async with asyncio.timeout(self._sweep_seconds * 2):
+                connection = await self._connect()
+        except (psycopg.Error, TimeoutError) as exc:
+            raise ControlPlaneUnavailable("the control plane's database cannot be reached") from exc
+        self._task = asyncio.create_task(self._keep_up(connection), name="control-plane-feed")
+
+    async def stop(self) -> None:
+        """Stop following; the snapshot stays and grows stale."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _keep_up(self, connection: psycopg.AsyncConnection | None) -> None:
+        retry = _FIRST_RETRY
+        while True:
+            try:
+                if connection is None:
+                    async with asyncio.timeout(self._sweep_seconds):
+                        connection = await self._connect()
+                    _logger.info("control plane: link restored")
+                    retry = _FIRST_RETRY
+                await self._follow(connection)
+            except (psycopg.Error, OSError, TimeoutError) as exc:
+                _logger.warning("control plane: link lost (%s)", type(exc).__name__)
+            finally:
+                if connection is not None:
+                    await connection.close()
+            connection = None
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, _LAST_RETRY)
+
+    async def _connect(self) -> psycopg.AsyncConnection:
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, application_name="chartgate feed"
+        )
+        try:
+            # listening first: a change after this line is either read below or notified
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(schema.CHANNEL)))
+            await self._compare(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _follow(self, connection: psycopg.AsyncConnection) -> None:
+        while True:
+            # ends at the first batch of notifications, or when a sweep is due
+            async for _ in connection.notifies(timeout=self._sweep_seconds, stop_after=1):
+                pass
+            async with asyncio.timeout(self._sweep_seconds):
+                await self._compare(connection)
+
+    async def _compare(self, connection: psycopg.AsyncConnection) -> None:
+        asked_at = asyncio.get_running_loop().time()
+        async with connection.cursor() as cursor:
+            await cursor.execute(schema.EPOCH)
+            row = await cursor.fetchone()
+        if row is None:
+            raise psycopg.DataError("the control plane holds no epoch")
+        # another epoch, not a later one: a restored backup is a change too
+        if self._snapshot is None or row[0] != self._snapshot.epoch:
+            fresh = await _read(connection)
+            first, self._snapshot = self._snapshot is None, fresh
+            if not first and self._on_change is not None:
+                self._on_change(fresh)
+        self._compared_at = asked_at
+
+
+async def _read(connection: psycopg.AsyncConnection) -> ControlPlaneSnapshot:
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        epoch = await (await cursor.execute(schema.EPOCH)).fetchone()
+        return build_snapshot(
+            epoch=epoch[0] if epoch else 0,
+            loaded_at=datetime.now(UTC),
+            roles=await (await cursor.execute(schema.ROLES)).fetchall(),
+            persons=await (await cursor.execute(schema.PERSONS)).fetchall(),
+            assignments=await (await cursor.execute(schema.ASSIGNMENTS)).fetchall(),
+        )
