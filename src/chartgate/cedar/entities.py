@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from chartgate.cedar.calls import call
+from chartgate.cedar.errors import EvaluationError
 from chartgate.cedar.extensions import CONSTRUCTORS
 from chartgate.cedar.schema import (
     Attribute,
@@ -144,13 +146,20 @@ def _scalar(form: bool | int | str, expected: Type | None, where: str) -> Value:
 
 
 def _extension(form: Any, where: str) -> Value:
-    if not isinstance(form, dict) or set(form) != {"fn", "arg"}:
-        raise InvalidEntities(f"{where}: an extension value has fn and arg")
-    parse, argument = CONSTRUCTORS.get(form["fn"]), form["arg"]
-    value = parse(argument) if parse is not None and isinstance(argument, str) else None
-    if value is None:
-        raise InvalidEntities(f"{where}: not a valid extension value")
-    return value
+    # {"fn", "arg"} for a constructor; {"fn", "args"} for the one function Cedar writes values
+    # with that no constructor can spell: a datetime outside the years 0000 to 9999.
+    if isinstance(form, dict) and set(form) == {"fn", "arg"} and form["fn"] in CONSTRUCTORS:
+        fn, arguments = form["fn"], [form["arg"]]
+    elif isinstance(form, dict) and set(form) == {"fn", "args"} and form["fn"] == "offset":
+        fn, arguments = "offset", form["args"]
+    else:
+        raise InvalidEntities(f"{where}: not an extension value of Cedar")
+    if not isinstance(arguments, list):
+        raise InvalidEntities(f"{where}: args is a list")
+    try:
+        return call(fn, [value_from_json(argument, None, where) for argument in arguments])
+    except EvaluationError as error:
+        raise InvalidEntities(f"{where}: not a valid extension value") from error
 
 
 def entities_from_json(forms: Any, schema: Schema | None = None) -> Entities:

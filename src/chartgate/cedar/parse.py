@@ -15,8 +15,9 @@ from chartgate.cedar import est
 from chartgate.cedar.ast import Origin, Policy, PolicySet
 from chartgate.cedar.lex import InvalidPolicies, Piece, cut, one_line
 from chartgate.cedar.render import policy_set_hash
+from chartgate.cedar.validate import parse_schema, validate
 
-__all__ = ["InvalidPolicies", "parse_policies", "policy_set"]
+__all__ = ["InvalidPolicies", "parse_policies", "parse_schema", "policy_set", "validate"]
 
 
 def policy_set(policies: Iterable[Policy]) -> PolicySet:
