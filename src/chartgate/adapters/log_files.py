@@ -1,0 +1,353 @@
+"""The audit log on disk, written by one process: WAL, packed segments, signed checkpoints.
+
+Rules kept:
+
+- 45 CFR 164.312(b): what is acknowledged is on the medium. Encode, hash, grow the tree, sign, then
+  *one* write of entries and checkpoint and one ``fdatasync``; only then is a commit returned.
+- Any error of the disk poisons the log: this and every later append is refused, and a sync that
+  failed is never tried again on that file.
+- On opening, the tree is re-derived and compared with the last signed checkpoint before anything
+  is signed. A torn tail above the last signed size is put aside and reported; anything else
+  raises ``CorruptLog``.
+- One writer: ``flock`` on ``lock``.
+- A recovered WAL is written anew unless the last close was orderly: after a failed sync the page
+  cache may show bytes that the medium does not have.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from chartgate.adapters.log_disk import (
+    CHECKPOINT,
+    LOCK,
+    CorruptLog,
+    Disk,
+    Listing,
+    segment_name,
+    torn_name,
+    wal_name,
+)
+from chartgate.adapters.log_reader import LogReader
+from chartgate.adapters.log_recovery import (
+    Replayed,
+    RootsAt,
+    base_of_segments,
+    newest_wal,
+    replay_wal,
+    stored_checkpoint,
+)
+from chartgate.adapters.signing import Signer
+from chartgate.errors import LogUnavailable, Refused
+from chartgate.tlog import segment as packed
+from chartgate.tlog import wal
+from chartgate.tlog.checkpoint import Checkpoint, peek, sign_checkpoint
+from chartgate.tlog.tile import MAX_ENTRY
+from chartgate.tlog.tree import EMPTY_ROOT, Frontier, leaf_hash
+
+__all__ = ["Commit", "LogFiles", "LogReader", "check_entries"]
+
+OnRecovered = Callable[[int, str], None]
+"""(dropped bytes, their SHA-256 in hex): the caller records it as an event."""
+
+MAX_APPEND = wal.MAX_PAYLOAD // 2
+"""Half a frame: room for the checkpoint, and for a batch that holds such an append."""
+
+_HEAD_ROOM = 1 << 16
+"""More than any head frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Entries that are on the medium: index of the first, and the signed tree that has them."""
+
+    first_index: int
+    size: int
+    checkpoint_text: str
+
+
+def check_entries(entries: Sequence[bytes]) -> None:
+    """Raise ``Refused`` for what cannot be an append."""
+    if not entries:
+        raise Refused("an append without entries")
+    for entry in entries:
+        if len(entry) > MAX_ENTRY:
+            raise Refused(f"a log entry has at most {MAX_ENTRY} bytes, this one has {len(entry)}")
+    size = sum(map(len, entries)) + 2 * len(entries)
+    if size > MAX_APPEND:
+        raise Refused(f"an append has at most {MAX_APPEND} bytes, this one has {size}")
+
+
+class LogFiles:
+    """A log directory held open for writing. Not for two threads at once."""
+
+    def __init__(self, directory: Path, signer: Signer, disk: Disk, lock: int) -> None:
+        """Use ``open``."""
+        self._directory = directory
+        self._signer = signer
+        self._disk = disk
+        self._lock = lock
+        self._wal = -1
+        self._first = 0
+        self._leaves = packed.SEGMENT_LEAVES
+        self._frontier = Frontier()
+        self._checkpoint = ""
+        self._broken: str | None = None
+        self.sync_seconds = 0.0
+        """How long the last write and sync took."""
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        signer: Signer,
+        *,
+        on_recovered: OnRecovered | None = None,
+        segment_leaves: int = packed.SEGMENT_LEAVES,
+        disk: Disk | None = None,
+    ) -> Self:
+        """Take the lock, recover, and be ready to append.
+
+        ``segment_leaves`` counts for a new log only; an existing one keeps what it was made with.
+        """
+        packed.check_leaves(segment_leaves)
+        directory = Path(directory)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            lock = _take_lock(directory)
+            files = cls(directory, signer, disk or Disk(), lock)
+            try:
+                files._recover(segment_leaves, on_recovered)
+            except BaseException:
+                files._release()
+                raise
+        except OSError as exc:
+            raise LogUnavailable(f"the audit log in {directory}: {exc.strerror}") from exc
+        return files
+
+    @property
+    def size(self) -> int:
+        """Entries on the medium."""
+        return self._frontier.size
+
+    @property
+    def checkpoint(self) -> str:
+        """The signed checkpoint over them."""
+        return self._checkpoint
+
+    @property
+    def is_poisoned(self) -> bool:
+        """Whether every further append is refused."""
+        return self._broken is not None
+
+    @property
+    def is_roll_due(self) -> bool:
+        """Whether the next append, or ``roll``, packs a segment first: it takes longer."""
+        return self.size - self._first >= self._leaves
+
+    def append(self, entries: Sequence[bytes]) -> Commit:
+        """Put the entries on the medium, in order and behind each other; all or none."""
+        self._check_usable()
+        check_entries(entries)
+        if self.is_roll_due:
+            self.roll()
+        frontier, frames, text = self._frontier, [], self._checkpoint
+        for run in self._runs(entries):
+            grown = frontier.extend([leaf_hash(entry) for entry in run])
+            text = self._sign(grown)
+            frames.append(bytes(wal.Commit(frontier.size, tuple(run), text)))
+            frontier = grown
+        with _Poisoning(self):
+            began = time.perf_counter()
+            self._disk.write(self._wal, b"".join(frames))
+            self._disk.datasync(self._wal)
+            self.sync_seconds = time.perf_counter() - began
+            first = self._frontier.size
+            self._frontier, self._checkpoint = frontier, text
+        return Commit(first, frontier.size, text)
+
+    def roll(self) -> None:
+        """Pack full segments out of the WAL, if there are any: (1) segment, (2) new WAL, (3) drop.
+
+        Each step is on the medium before the next; recovery takes up after any of them.
+        """
+        self._check_usable()
+        with _Poisoning(self):
+            while self.is_roll_due:
+                self._roll_one()
+
+    def close(self) -> None:
+        """Leave the newest checkpoint beside the log and let go of the lock."""
+        if self._lock < 0:
+            return
+        try:
+            if self._broken is None:
+                self._disk.replace(self._directory / CHECKPOINT, self._checkpoint.encode())
+        except OSError as exc:
+            raise LogUnavailable(f"closing the audit log: {exc.strerror}") from exc
+        finally:
+            self._broken = self._broken or "it is closed"
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def poison(self, reason: str) -> None:
+        """Refuse every further append, for this reason."""
+        self._broken = self._broken or reason
+
+    def _check_usable(self) -> None:
+        if self._broken is not None:
+            raise LogUnavailable(f"the audit log takes no entries: {self._broken}")
+
+    def _runs(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """Cut where a segment ends: a frame never reaches over that border."""
+        start = 0
+        while start < len(entries):
+            room = self._leaves - (self.size + start) % self._leaves
+            yield entries[start : start + room]
+            start += room
+
+    def _sign(self, frontier: Frontier) -> str:
+        state = Checkpoint(self._signer.name, frontier.size, frontier.root())
+        return sign_checkpoint(state, self._signer.key, self._signer.sign)
+
+    def _roll_one(self) -> None:
+        name, border = wal_name(self._first), self._first + self._leaves
+        data = (self._directory / name).read_bytes()
+        frames, _ = wal.scan(data)
+        entries: list[bytes] = []
+        checkpoint, cut = "", 0
+        for placed in frames:
+            if isinstance(placed.frame, wal.Commit) and placed.frame.first < border:
+                entries += placed.frame.entries
+                checkpoint, cut = placed.frame.checkpoint, placed.end
+        if len(entries) != self._leaves or peek(checkpoint).size != border:
+            raise CorruptLog(name, cut, "the file is not what was written to it")
+        segment = self._directory / segment_name(self._first // self._leaves)
+        self._disk.replace(segment, packed.pack(self._first, entries, checkpoint))  # (1)
+        head = bytes(wal.Head(border, self._leaves, checkpoint))
+        self._disk.replace(self._directory / wal_name(border), head + data[cut:])  # (2)
+        self._open_wal(border)
+        (self._directory / name).unlink()  # (3)
+        self._disk.sync_directory(self._directory)
+
+    def _open_wal(self, first: int) -> None:
+        path = self._directory / wal_name(first)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if self._wal >= 0:
+            os.close(self._wal)
+        self._wal, self._first = fd, first
+
+    def _recover(self, segment_leaves: int, on_recovered: OnRecovered | None) -> None:
+        listing = Listing(self._directory)
+        for name in listing.temporary:  # never renamed, so never part of the log
+            (self._directory / name).unlink()
+        stored = stored_checkpoint(self._directory, self._signer.key)
+        if not (listing.wals or listing.segments or listing.has_checkpoint):
+            self._create(segment_leaves)
+            return
+        count, first = listing.check_segments(), newest_wal(listing, self._directory)
+        data = (self._directory / wal_name(first)).read_bytes()
+        leaves = _leaves_of(data, wal_name(first))
+        # a crash between (1) and (2) of a roll leaves the last segment and the WAL it came from
+        if first == (count - 1) * leaves:
+            count -= 1
+        if first != count * leaves:
+            raise CorruptLog(wal_name(first), None, f"{count} segments do not end where it starts")
+        base = base_of_segments(self._directory, range(count), leaves, self._signer.key)
+        watch = RootsAt([stored.size] if stored else [])
+        if stored and stored.size == base.size:
+            watch.roots[base.size] = base.root()
+        found = replay_wal(
+            wal_name(first), data, base, self._signer.key, every_signature=False, watch=watch
+        )
+        if stored and stored.size >= base.size:  # a smaller one was checked when it was rolled
+            watch.check(stored, found.frontier.size, CHECKPOINT, "the checkpoint of the last close")
+        self._leaves, self._frontier, self._checkpoint = leaves, found.frontier, found.checkpoint
+        self._settle(first, data, found, clean=stored is not None and stored.size == self.size)
+        for old in listing.wals:
+            if old != first:  # a crash between (2) and (3)
+                (self._directory / listing.wals[old]).unlink()
+        self._disk.sync_directory(self._directory)
+        self._report(on_recovered)
+
+    def _settle(self, first: int, data: bytes, found: Replayed, *, clean: bool) -> None:
+        """Put a torn tail aside, write the WAL anew unless its last close was orderly."""
+        if found.torn:
+            digest = hashlib.sha256(found.torn).hexdigest()
+            self._disk.replace(self._directory / torn_name(self.size, digest), found.torn)
+        if found.torn or not clean:
+            self._disk.replace(self._directory / wal_name(first), data[: found.end])
+        self._open_wal(first)
+
+    def _report(self, on_recovered: OnRecovered | None) -> None:
+        """Tell of tails dropped at this size: again, if we died before it was recorded."""
+        if on_recovered is None:
+            return
+        for name, (size, digest) in Listing(self._directory).torn.items():
+            if size == self.size:
+                on_recovered((self._directory / name).stat().st_size, digest)
+
+    def _create(self, leaves: int) -> None:
+        state = Checkpoint(self._signer.name, 0, EMPTY_ROOT)
+        self._checkpoint = sign_checkpoint(state, self._signer.key, self._signer.sign)
+        self._leaves = leaves
+        head = bytes(wal.Head(0, leaves, self._checkpoint))
+        self._disk.replace(self._directory / wal_name(0), head)
+        self._disk.sync_directory(self._directory.parent)
+        self._open_wal(0)
+
+    def _release(self) -> None:
+        for fd in (self._wal, self._lock):
+            if fd >= 0:
+                with suppress(OSError):
+                    os.close(fd)
+        self._wal = self._lock = -1
+
+
+class _Poisoning:
+    """Whatever goes wrong inside leaves the log refusing; errors of the disk become ours."""
+
+    def __init__(self, files: LogFiles) -> None:
+        self._files = files
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            return
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        self._files.poison(f"writing failed ({reason})")
+        if isinstance(error, OSError):
+            raise LogUnavailable(f"the audit log could not be written: {reason}") from error
+
+
+def _take_lock(directory: Path) -> int:
+    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(lock)
+        raise LogUnavailable(
+            f"another process writes the audit log in {directory} (it holds {LOCK!r})"
+        ) from exc
+    return lock
+
+
+def _leaves_of(data: bytes, name: str) -> int:
+    frames, _ = wal.scan(data[:_HEAD_ROOM])
+    if not frames or not isinstance(frames[0].frame, wal.Head):
+        raise CorruptLog(name, 0, "the file does not begin with a head frame")
+    return frames[0].frame.segment_leaves

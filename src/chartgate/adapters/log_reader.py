@@ -1,0 +1,208 @@
+"""Reading the audit log without a lock, while its writer appends.
+
+Rules kept: a reader sees whole commits only, never a torn one; it checks every checksum on the
+way and names file and offset of the first damage; it keeps no promise about signatures, which is
+the work of ``log_verify``. When the writer rolls the WAL into a segment under our hands, the open
+file stays readable and the next question finds the new names.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chartgate.adapters.log_disk import CorruptLog, Listing, segment_name, wal_name
+from chartgate.errors import LogUnavailable
+from chartgate.tlog import segment as packed
+from chartgate.tlog import wal
+from chartgate.tlog.checkpoint import peek
+
+_RETRIES = 5
+
+
+class SegmentFile:
+    """One packed segment: index at once, entries a bundle at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._file = path.open("rb")
+        try:
+            size = os.fstat(self._file.fileno()).st_size
+            self.header = packed.parse_header(self._file.read(packed.HEADER_BYTES))
+            if self.header.index_offset > size:
+                raise packed.MalformedSegment(size, "the segment ends within its entries")
+            self._file.seek(self.header.index_offset)
+            self.segment = packed.parse_tail(self.header, self._file.read())
+        except packed.MalformedSegment as exc:
+            self._file.close()
+            raise CorruptLog(self.name, exc.offset, exc.reason) from exc
+        except BaseException:
+            self._file.close()
+            raise
+
+    def bundle(self, bundle: packed.Bundle) -> tuple[bytes, ...]:
+        """The entries of one bundle."""
+        self._file.seek(bundle.start)
+        try:
+            return packed.open_bundle(bundle, self._file.read(bundle.end - bundle.start))
+        except packed.MalformedSegment as exc:
+            raise CorruptLog(self.name, exc.offset, exc.reason) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+@dataclass(slots=True)
+class _WalView:
+    """What is known of the newest WAL file: grows by reading on, never read twice."""
+
+    name: str
+    head: wal.Head
+    end: int
+    size: int
+    checkpoint: str
+    firsts: list[int] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+
+    def take(self, placed: wal.Placed) -> None:
+        commit = placed.frame
+        if not isinstance(commit, wal.Commit) or commit.first != self.size:
+            raise CorruptLog(self.name, placed.offset, "this frame does not follow the one before")
+        self.size += len(commit.entries)
+        if peek(commit.checkpoint).size != self.size:
+            raise CorruptLog(self.name, placed.offset, "a checkpoint of another size")
+        self.firsts.append(commit.first)
+        self.places.append((placed.offset, placed.end))
+        self.checkpoint, self.end = commit.checkpoint, placed.end
+
+
+class LogReader:
+    """Read-only view of a log directory; each question looks at what is there now."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = Path(directory)
+        self._wal: _WalView | None = None
+
+    @property
+    def size(self) -> int:
+        """Entries in whole commits."""
+        return self._refresh().size
+
+    @property
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint; its signature is not looked at here."""
+        return self._refresh().checkpoint
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """(index, entry) from ``start`` to before ``stop``, or to the end as it is at the start."""
+        view = self._refresh()
+        end = view.size if stop is None else min(stop, view.size)
+        index = max(start, 0)
+        while index < min(end, view.head.first):
+            leaves = view.head.segment_leaves
+            yield from self._from_segment(index, leaves, end)
+            index = (index // leaves + 1) * leaves
+        if index < end:
+            yield from self._from_wal(index, end)
+
+    def _from_segment(self, start: int, leaves: int, end: int) -> Iterator[tuple[int, bytes]]:
+        number = start // leaves
+        path = self._directory / segment_name(number)
+        try:
+            opened = SegmentFile(path)
+        except FileNotFoundError as exc:
+            raise CorruptLog(path.name, None, "this segment is missing") from exc
+        with opened:
+            if opened.header.first != number * leaves or opened.header.leaves != leaves:
+                raise CorruptLog(path.name, 0, "a segment of another place")
+            for bundle in opened.segment.bundles:
+                if bundle.first + bundle.count <= start:
+                    continue
+                if bundle.first >= end:
+                    return
+                for index, entry in enumerate(opened.bundle(bundle), bundle.first):
+                    if start <= index < end:
+                        yield index, entry
+
+    def _from_wal(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        for _ in range(_RETRIES):
+            view = self._refresh()
+            if start < view.head.first:  # rolled meanwhile
+                yield from self.entries(start, min(end, view.head.first))
+                start = min(end, view.head.first)
+                if start >= end:
+                    return
+            try:
+                file = (self._directory / view.name).open("rb")
+            except FileNotFoundError:
+                continue
+            with file:
+                at = bisect_right(view.firsts, start) - 1
+                for offset, after in view.places[at:]:
+                    file.seek(offset)
+                    found, _end = wal.scan(file.read(after - offset), base=offset)
+                    if len(found) != 1 or not isinstance(found[0].frame, wal.Commit):
+                        raise CorruptLog(view.name, offset, "this frame has changed")
+                    commit = found[0].frame
+                    for index, entry in enumerate(commit.entries, commit.first):
+                        if index >= end:
+                            return
+                        if index >= start:
+                            yield index, entry
+            return
+        raise LogUnavailable(f"the audit log in {self._directory} changes faster than it is read")
+
+    def _refresh(self) -> _WalView:
+        failure: CorruptLog | None = None
+        for _ in range(_RETRIES):
+            try:
+                view = self._read_on()
+            except FileNotFoundError:  # rolled between listing and opening
+                continue
+            except CorruptLog as exc:  # or a write seen half: what is damaged stays damaged
+                failure, self._wal = exc, None
+                continue
+            self._wal = view
+            return view
+        if failure is not None:
+            raise failure
+        raise LogUnavailable(f"there is no audit log in {self._directory}")
+
+    def _read_on(self) -> _WalView:
+        listing = Listing(self._directory)
+        if not listing.wals:
+            if listing.segments:
+                raise CorruptLog(str(self._directory), None, "segments, but no write-ahead log")
+            raise FileNotFoundError
+        name = listing.wals[max(listing.wals)]
+        view = self._wal if self._wal is not None and self._wal.name == name else None
+        start = view.end if view is not None else 0
+        with (self._directory / name).open("rb") as file:
+            if os.fstat(file.fileno()).st_size < start:
+                raise CorruptLog(name, start, "the file has become shorter")
+            file.seek(start)
+            frames, end = wal.scan(file.read(), base=start)
+        if isinstance(end, wal.Damaged):
+            raise CorruptLog(name, end.offset, end.reason)
+        if view is None:
+            if not frames or not isinstance(frames[0].frame, wal.Head):
+                raise CorruptLog(name, 0, "the file does not begin with a head frame")
+            head = frames[0].frame
+            if wal_name(head.first) != name:
+                raise CorruptLog(name, 0, "the file is not the one that its name says")
+            view = _WalView(name, head, frames[0].end, head.first, head.checkpoint)
+            frames = frames[1:]
+        for placed in frames:
+            view.take(placed)
+        return view
