@@ -116,7 +116,7 @@ SETTING_FUNCTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "set_config": "constant name and value of a settable setting only; asyncpg sends jit",
     }
 )
-"""Admitted only after ``system_catalog.check_setting_call``; not in FUNCTIONS, so that whoever
+"""Admitted only after ``system_functions.check_setting_call``; not in FUNCTIONS, so that whoever
 forgets the check refuses them."""
 
 AGGREGATES: Final[frozenset[str]] = _words(
