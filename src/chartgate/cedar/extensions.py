@@ -24,8 +24,8 @@ _DURATION: Final = re.compile(
 )
 # The longest IPv6 text with a prefix: 39 characters, a slash, three digits.
 _IP_LONGEST: Final = 43
-# Nobody writes a number of more digits, and int() refuses beyond its own limit with an exception.
-_LONGEST: Final = 400
+# The digits of 2^63: a longer number is out of range, whatever its unit.
+_DIGITS: Final = 19
 
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
@@ -33,13 +33,19 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
 
+def _number(digits: str | None) -> int:
+    """The number; beyond 64 bits any number that is itself beyond (int() refuses the longest)."""
+    significant = (digits or "").lstrip("0")
+    return int(significant or "0") if len(significant) <= _DIGITS else 1 << 64
+
+
 def parse_decimal(text: str) -> Decimal | None:
     """``-?digits.digits`` with one to four fraction digits, within 64 bits of 10^-4."""
-    found = _DECIMAL.match(text) if len(text) <= _LONGEST else None
+    found = _DECIMAL.match(text)
     if found is None:
         return None
     sign, whole, fraction = found.groups()
-    units = int(whole) * 10_000 + int(fraction.ljust(4, "0"))
+    units = _number(whole) * 10_000 + int(fraction.ljust(4, "0"))
     units = -units if sign else units
     return Decimal(units) if is_i64(units) else None
 
@@ -102,12 +108,12 @@ def parse_datetime(text: str) -> DateTime | None:
 
 def parse_duration(text: str) -> Duration | None:
     """``-?`` and then days, hours, minutes, seconds, milliseconds in this order, at least one."""
-    found = _DURATION.match(text) if len(text) <= _LONGEST else None
+    found = _DURATION.match(text)
     if found is None or not any(found.groups()[1:]):
         return None
     units = (DAY, HOUR, MINUTE, SECOND, 1)
     parts = found.groups()[1:]
-    ms = sum(int(part) * unit for part, unit in zip(parts, units, strict=True) if part is not None)
+    ms = sum(_number(part) * unit for part, unit in zip(parts, units, strict=True))
     ms = -ms if found.group(1) else ms
     return Duration(ms) if is_i64(ms) else None
 
