@@ -5,6 +5,8 @@ import pytest
 from chartgate.pgwire import messages as m
 from chartgate.pgwire.violation import ProtocolViolation
 
+_BACKEND = (".backend", ".authentication")
+
 
 @pytest.mark.parametrize(
     ("message", "wire"),
@@ -17,6 +19,8 @@ from chartgate.pgwire.violation import ProtocolViolation
         (m.ReadyForQuery("T"), b"Z\0\0\0\5T"),
         (m.BackendKeyData(1, b"abcd"), b"K\0\0\0\x0c\0\0\0\1abcd"),
         (m.AuthenticationOk(), b"R\0\0\0\x08\0\0\0\0"),
+        (m.AuthenticationCleartext(), b"R\0\0\0\x08\0\0\0\3"),
+        (m.AuthenticationMD5(b"salt"), b"R\0\0\0\x0c\0\0\0\5salt"),
         (m.AuthenticationSASL(("A",)), b"R\0\0\0\x0b\0\0\0\x0aA\0\0"),
         (m.DataRow((b"1", None)), b"D\0\0\0\x0f\0\2\0\0\0\x011\xff\xff\xff\xff"),
         (m.NegotiateProtocolVersion(0x30002, ("x",)), b"v\0\0\0\x0e\0\3\0\2\0\0\0\1x\0"),
@@ -24,6 +28,8 @@ from chartgate.pgwire.violation import ProtocolViolation
 )  # fmt: skip
 def test_messages_have_the_bytes_of_the_documentation(message, wire):
     assert bytes(message) == wire
+    decode = m.decode_backend if type(message).__module__.endswith(_BACKEND) else m.decode_frontend
+    assert decode(wire[0], wire[5:]) == message
 
 
 @pytest.mark.parametrize(

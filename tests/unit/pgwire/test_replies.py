@@ -66,6 +66,7 @@ def talk(script: str) -> tuple[Expectations, list[str]]:
         (">E >S <G <E <Z >P >S <1 <Z", "1 1. - 3. 4."),
         (">E >S >d >c >S <G <E <Z <Z", "1 1. 5. -"),
         (">E <G >f >S <E <Z", "1 1. 3."),
+        (">B >E >c >S <E <Z", "1.(2) 4."),
         (">X", ""),
         (">P <E >X", "1."),
     ],
