@@ -1,0 +1,180 @@
+"""The log socket: who is heard, what is taken, and that no answer means not recorded."""
+# ruff: noqa: ASYNC240  (a test may look at a file while nothing else runs on its loop)
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from chartgate.adapters.log_socket import NoGateway, append_through, serve_log_socket
+from chartgate.errors import LogUnavailable, Misconfigured, Refused
+from chartgate.model.event import AuditRead, NodeStopped, encode
+
+pytestmark = pytest.mark.system
+
+READ = encode(
+    AuditRead(
+        at="2026-03-02T09:00:00.000000Z",
+        node="n1",
+        person="p_0000000000000001",
+        question="the newest events",
+        allowed=True,
+    )
+)
+
+
+class MemoryLog:
+    """A log that keeps entries in memory, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+        self.failure: str | None = None
+
+    async def append(self, entries: Sequence[bytes]) -> int:
+        if self.failure is not None:
+            raise LogUnavailable(self.failure)
+        self.entries += entries
+        return len(self.entries) - len(entries)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    return folder / "log.sock"
+
+
+async def test_entries_arrive_whole_and_are_numbered(path: Path) -> None:
+    log = MemoryLog()
+    async with await serve_log_socket(path, log.append):
+        assert await asyncio.to_thread(append_through, path, [READ]) == 0
+        assert await asyncio.to_thread(append_through, path, [READ, READ]) == 1
+    assert log.entries == [READ] * 3
+    assert not path.exists()
+
+
+async def test_the_socket_is_closed_to_others(path: Path) -> None:
+    async with await serve_log_socket(path, MemoryLog().append):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_open_folder_is_refused(path: Path) -> None:
+    path.parent.chmod(0o755)
+    with pytest.raises(Misconfigured, match="open to others"):
+        await serve_log_socket(path, MemoryLog().append)
+
+
+async def test_a_predecessor_s_socket_is_replaced_but_nothing_else(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    log = MemoryLog()
+    async with await serve_log_socket(path, log.append):
+        await asyncio.to_thread(append_through, path, [READ])
+    path.write_text("precious")
+    with pytest.raises(Misconfigured, match="not a socket"):
+        await serve_log_socket(path, log.append)
+    assert path.read_text() == "precious"
+
+
+async def test_a_log_that_cannot_be_written_is_said_so(path: Path) -> None:
+    log = MemoryLog()
+    log.failure = "disk full"
+    async with await serve_log_socket(path, log.append):
+        with pytest.raises(LogUnavailable, match="disk full"):
+            await asyncio.to_thread(append_through, path, [READ])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        encode(NodeStopped(at="2026-03-02T09:00:00.000000Z", node="n1", reason="x")),
+        b'{"kind":"decision"}',
+        b"\xff\x00",
+    ],
+    ids=["an event of the gate's own", "half an event", "no event at all"],
+)
+async def test_nothing_but_a_question_s_own_event_is_taken(path: Path, entry: bytes) -> None:
+    log = MemoryLog()
+    async with await serve_log_socket(path, log.append):
+        with pytest.raises(Refused):
+            await asyncio.to_thread(append_through, path, [entry])
+        with pytest.raises(Refused):
+            await asyncio.to_thread(append_through, path, [])
+    assert log.entries == []
+
+
+@pytest.mark.parametrize("frame", [struct.pack(">I", 2**31), b"\x00\x00\x00\x02{]", b"\x00"])
+async def test_a_hostile_frame_ends_its_own_conversation_alone(path: Path, frame: bytes) -> None:
+    log = MemoryLog()
+    async with await serve_log_socket(path, log.append):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(frame)
+        await writer.drain()
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        assert await asyncio.to_thread(append_through, path, [READ]) == 0
+
+
+def test_without_a_gateway_the_caller_is_told(path: Path) -> None:
+    with pytest.raises(NoGateway):
+        append_through(path, [READ])
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with pytest.raises(NoGateway):
+        append_through(path, [READ])
+
+
+def test_a_gateway_that_dies_before_it_answers_has_recorded_nothing_we_may_rely_on(
+    path: Path,
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        child = os.fork()
+        if child == 0:
+            taken, _ = listening.accept()
+            taken.recv(1)
+            os._exit(0)
+        try:
+            with pytest.raises(LogUnavailable, match="did not confirm"):
+                append_through(path, [READ])
+        finally:
+            os.waitpid(child, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+async def test_another_user_is_not_heard() -> None:
+    log = MemoryLog()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.sock"
+        async with await serve_log_socket(path, log.append):
+            # the folder keeps others out; opened here to see that the kernel is asked as well
+            path.parent.chmod(0o711)
+            path.chmod(0o666)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", _STRANGER, str(path)
+            )
+            assert await process.wait() == 0
+    assert log.entries == []
+
+
+_STRANGER = """
+import os, socket, sys
+os.setgid(65534); os.setuid(65534)
+link = socket.socket(socket.AF_UNIX)
+link.connect(sys.argv[1])
+try:
+    link.sendall(b"\\0\\0\\0\\x02{}")
+    answer = link.recv(10)
+except (BrokenPipeError, ConnectionResetError):
+    answer = b""
+sys.exit(len(answer))
+"""
