@@ -67,6 +67,9 @@ class Entities:
         """Everything the entity is in, itself included. A cycle among parents ends the walk."""
         known = self._ancestors.get(uid)
         if known is None:
+            # Only what is stored is kept: uids that callers make up must not fill the memory.
+            if self.get(uid) is None:
+                return frozenset((uid,))
             known = self._ancestors[uid] = self._walk(uid)
         return known
 

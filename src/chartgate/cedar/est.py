@@ -37,7 +37,8 @@ from chartgate.cedar.values import is_i64
 from chartgate.errors import Misconfigured
 from chartgate.model.principal import EntityUid
 
-# Every reader of the tree is recursive and Python allows some 1,000 frames: half is ours.
+# Every reader of the tree is recursive and Python allows some 1,000 frames. A level costs at most
+# two of them (three inside a set, whose brackets are bounded), so half is left to the caller.
 MAX_DEPTH: Final = 250
 
 _BINARY: Final[frozenset[str]] = frozenset(get_args(BinaryOp))
@@ -87,51 +88,66 @@ def _pattern(form: Any) -> tuple[Any, ...]:
 
 
 def expression(form: Any, depth: int = 0) -> Expr:
-    """One expression; deeper than ``MAX_DEPTH`` is refused."""
+    """One expression, ``depth`` levels down; deeper than ``MAX_DEPTH`` is refused."""
     if depth > MAX_DEPTH:
         raise UnknownForm(f"the condition is nested more than {MAX_DEPTH} operators deep")
     if not isinstance(form, dict) or len(form) != 1:
         raise UnknownForm("an expression of an unknown kind")
     [(kind, body)] = form.items()
-
-    def sub(part: Any) -> Expr:
-        return expression(part, depth + 1)
-
+    below = depth + 1
     if kind in _BINARY:
-        return Binary(cast("BinaryOp", kind), sub(body["left"]), sub(body["right"]))
+        left, right = expression(body["left"], below), expression(body["right"], below)
+        return Binary(cast("BinaryOp", kind), left, right)
     if kind in _UNARY:
-        return Unary(cast("UnaryOp", kind), sub(body["arg"]))
+        return Unary(cast("UnaryOp", kind), expression(body["arg"], below))
     if kind in _FORMS:
-        return _FORMS[kind](body, sub)
+        return _FORMS[kind](body, below)
     if kind in EXTENSION_CALLS:
-        return Call(kind, tuple(sub(argument) for argument in body))
+        return Call(kind, tuple([expression(argument, below) for argument in body]))
     raise UnknownForm(f"an expression of an unknown kind: {kind}")
 
 
-def _variable(body: Any, _: Callable[[Any], Expr]) -> Expr:
+def _variable(body: Any, _: int) -> Expr:
     if body not in _VARIABLES:
         raise UnknownForm("an unknown variable")
     return Var(body)
 
 
-def _is(body: Any, sub: Callable[[Any], Expr]) -> Expr:
-    inside = sub(body["in"]) if "in" in body else None
-    return Is(sub(body["left"]), body["entity_type"], inside)
+def _and(body: Any, below: int) -> Expr:
+    return And(expression(body["left"], below), expression(body["right"], below))
 
 
-_FORMS: Final[Mapping[str, Callable[[Any, Callable[[Any], Expr]], Expr]]] = {
+def _or(body: Any, below: int) -> Expr:
+    return Or(expression(body["left"], below), expression(body["right"], below))
+
+
+def _if(body: Any, below: int) -> Expr:
+    test, then, otherwise = (body[part] for part in ("if", "then", "else"))
+    return If(expression(test, below), expression(then, below), expression(otherwise, below))
+
+
+def _is(body: Any, below: int) -> Expr:
+    inside = expression(body["in"], below) if "in" in body else None
+    return Is(expression(body["left"], below), body["entity_type"], inside)
+
+
+def _record(body: Any, below: int) -> Expr:
+    return RecordExpr(tuple([(name, expression(item, below)) for name, item in body.items()]))
+
+
+_FORMS: Final[Mapping[str, Callable[[Any, int], Expr]]] = {
     "Value": lambda body, _: _literal(body),
     "Var": _variable,
-    "&&": lambda body, sub: And(sub(body["left"]), sub(body["right"])),
-    "||": lambda body, sub: Or(sub(body["left"]), sub(body["right"])),
-    "!": lambda body, sub: Not(sub(body["arg"])),
-    "if-then-else": lambda body, sub: If(sub(body["if"]), sub(body["then"]), sub(body["else"])),
-    ".": lambda body, sub: GetAttr(sub(body["left"]), body["attr"]),
-    "has": lambda body, sub: HasAttr(sub(body["left"]), body["attr"]),
-    "like": lambda body, sub: Like(sub(body["left"]), _pattern(body["pattern"])),
+    "&&": _and,
+    "||": _or,
+    "!": lambda body, below: Not(expression(body["arg"], below)),
+    "if-then-else": _if,
+    ".": lambda body, below: GetAttr(expression(body["left"], below), body["attr"]),
+    "has": lambda body, below: HasAttr(expression(body["left"], below), body["attr"]),
+    "like": lambda body, below: Like(expression(body["left"], below), _pattern(body["pattern"])),
     "is": _is,
-    "Set": lambda body, sub: SetExpr(tuple(sub(item) for item in body)),
-    "Record": lambda body, sub: RecordExpr(tuple((name, sub(item)) for name, item in body.items())),
+    "Set": lambda body, below: SetExpr(tuple([expression(item, below) for item in body])),
+    "Record": _record,
 }
 
 

@@ -77,6 +77,9 @@ def _policy(
         policy_id = number if ids == "order" else dict(est.annotations(form)).get("id", "")
         if not policy_id:
             raise est.UnknownForm('the policy has no @id("…")')
+        # Ids are cited in logs and messages, one to a line.
+        if not policy_id.isprintable() or " " in policy_id:
+            raise est.UnknownForm("the @id holds a blank or a character that does not print")
         return est.policy(form, policy_id, Origin(file, piece.line), piece.text)
     except RecursionError:
         reason: object = f"the condition is nested more than {est.MAX_DEPTH} operators deep"

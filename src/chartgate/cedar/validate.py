@@ -14,7 +14,7 @@ from chartgate.cedar.lex import InvalidPolicies, one_line
 from chartgate.cedar.schema import Schema
 from chartgate.cedar.schema_read import read_declarations, tokens
 
-_OWN_ID = re.compile(r"^for policy `[^`]*`, ")
+_OWN_ID = re.compile(r"^for policy `[^`]*`[,:] ")
 
 
 def parse_schema(text: str, file: str) -> Schema:
