@@ -51,6 +51,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where the gateway listens; 0 while it does not."""
     database: str = ""
     """Database name people connect to."""
+    auditor: str = ""
+    """Login name that audit commands use when none is given (the demo's privacy officer)."""
     embedded: bool = True
     """Whether ``control`` and ``legacy`` are this folder's own servers."""
 
