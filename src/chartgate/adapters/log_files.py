@@ -274,6 +274,8 @@ class LogFiles:
         )
         if stored and stored.size >= base.size:  # a smaller one was checked when it was rolled
             watch.check(stored, found.frontier.size, CHECKPOINT, "the checkpoint of the last close")
+        if count in listing.segments and found.frontier.size < first + leaves:
+            raise CorruptLog(segment_name(count), None, "a segment of more than the log holds")
         self._leaves, self._frontier, self._checkpoint = leaves, found.frontier, found.checkpoint
         self._settle(first, data, found, clean=stored is not None and stored.size == self.size)
         for old in listing.wals:

@@ -46,7 +46,8 @@ class LogWriter:
         self._queue: deque[_Waiting] = deque()
         self._queued = 0
         self._queued_bytes = 0
-        self._room: deque[asyncio.Future[None]] = deque()
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._executor: ThreadPoolExecutor | None = None
@@ -69,14 +70,17 @@ class LogWriter:
         """The index of the first of these entries, once they are on the medium."""
         check_entries(entries)
         self._check_usable()
-        while self._is_full or self._room:
-            await self._wait_for_room()
-            self._check_usable()
-            if not self._is_full:
-                break
-        waiting = self._put(entries, asyncio.get_running_loop().create_future())
-        assert waiting.done is not None
-        return await waiting.done
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self._is_full or self._turn.locked():
+            async with self._turn:  # first come, first served
+                while self._is_full and self._failure is None and not self._closing:
+                    self._room.clear()
+                    await self._room.wait()
+                self._check_usable()
+                self._put(entries, done)
+        else:
+            self._put(entries, done)
+        return await done
 
     def post(self, entries: Sequence[bytes]) -> None:
         """Queue entries and go on; a failure to write them is raised by the next ``append``."""
@@ -101,8 +105,7 @@ class LogWriter:
         """Write what is queued, then close the files."""
         self._closing = True
         self._wake.set()
-        while self._room:  # they raise, since nobody will make room for them
-            self._give_room()
+        self._room.set()  # who waits for room is let go, and raises
         if self._task is not None:
             await asyncio.wait([self._task])
         if self._executor is not None:
@@ -119,27 +122,7 @@ class LogWriter:
         if self._closing:
             raise LogUnavailable("the audit log takes no entries: it is closing")
 
-    async def _wait_for_room(self) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._room.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_room()  # our turn goes to the next
-            raise
-        finally:
-            if turn in self._room:
-                self._room.remove(turn)
-
-    def _give_room(self) -> None:
-        while self._room:
-            turn = self._room.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
-    def _put(self, entries: Sequence[bytes], done: "asyncio.Future[int] | None") -> _Waiting:
+    def _put(self, entries: Sequence[bytes], done: "asyncio.Future[int] | None") -> None:
         waiting = _Waiting(tuple(entries), sum(map(len, entries)), done)
         self._queue.append(waiting)
         self._queued += len(waiting.entries)
@@ -147,9 +130,6 @@ class LogWriter:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="audit log")
         self._wake.set()
-        if not self._is_full:
-            self._give_room()
-        return waiting
 
     def _take_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -162,6 +142,7 @@ class LogWriter:
             batch.append(self._queue.popleft())
             self._queued -= len(waiting.entries)
             self._queued_bytes -= waiting.size
+        self._room.set()
         return batch
 
     async def _run(self) -> None:
@@ -178,7 +159,6 @@ class LogWriter:
                 commit = await self._commit(entries)
                 self._resolve(batch, commit.first_index)
                 batch = []
-                self._give_room()
                 self._tell(commit.first_index, entries)
                 await asyncio.sleep(0)
         except LogUnavailable as exc:
@@ -218,8 +198,7 @@ class LogWriter:
                 waiting.done.set_exception(error)
         self._queue.clear()
         self._queued = self._queued_bytes = 0
-        while self._room:
-            self._give_room()
+        self._room.set()
 
     def _tell(self, index: int, entries: tuple[bytes, ...]) -> None:
         for callback in tuple(self._callbacks):
