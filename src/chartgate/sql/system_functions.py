@@ -245,7 +245,7 @@ def _with_first(call: pb.FuncCall, first: pb.Node) -> pb.Node:
 def _parsed(template: str) -> bytes:
     tree = postgast.parse(f"SELECT {template}")
     target: pb.Node = tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val
-    return target.SerializeToString()
+    return bytes(target.SerializeToString())
 
 
 def _filled(template: str, argument: pb.Node | None = None) -> pb.Node:
