@@ -15,10 +15,17 @@ from psycopg import sql
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
 from chartgate.demo.generator import Hospital
 from chartgate.demo.generator_schema import BY_NAME, ddl_keys, ddl_tables
+from chartgate.errors import Misconfigured
 
 DATABASE = "hospital"
 OWNER = "hospital_owner"
 SERVICE = "hospital_app"
+
+
+class UnloadableRow(Misconfigured):
+    """A row that the table does not take; the message names the table and never a value."""
+
+    code = "unloadable_row"
 
 
 class TableRows(NamedTuple):
@@ -152,8 +159,12 @@ def _copy(connection: psycopg.Connection[tuple[object, ...]], table: TableRows) 
         sql.Identifier(table.table), sql.SQL(", ").join(map(sql.Identifier, table.columns))
     )
     count = 0
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in table.rows:
-            copy.write_row(row)
-            count += 1
+    try:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in table.rows:
+                copy.write_row(row)
+                count += 1
+    except (psycopg.DataError, psycopg.IntegrityError):
+        # The server's own message quotes the value, which may be a patient's.
+        raise UnloadableRow(f"{table.table}: a value does not fit its column") from None
     return count
