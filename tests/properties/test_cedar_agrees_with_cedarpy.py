@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import cedarpy
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,9 @@ from chartgate.cedar.entities import Entities, entities_from_json, record_from_j
 from chartgate.cedar.evaluate import Env
 from chartgate.cedar.parse import parse_policies, policy_set
 from chartgate.model.principal import EntityUid
+
+# Twenty thousand nightly examples take longer than a test may otherwise.
+pytestmark = pytest.mark.timeout(3600)
 
 TYPES = ("Staff", "Team", "Chart")
 IDS = ("a", "b", 'q"\\', "\u0001é")

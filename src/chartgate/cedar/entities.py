@@ -151,14 +151,15 @@ def _scalar(form: bool | int | str, expected: Type | None, where: str) -> Value:
 def _extension(form: Any, where: str) -> Value:
     # {"fn", "arg"} for a constructor; {"fn", "args"} for the one function Cedar writes values
     # with that no constructor can spell: a datetime outside the years 0000 to 9999.
-    if isinstance(form, dict) and set(form) == {"fn", "arg"} and form["fn"] in CONSTRUCTORS:
-        fn, arguments = form["fn"], [form["arg"]]
-    elif isinstance(form, dict) and set(form) == {"fn", "args"} and form["fn"] == "offset":
-        fn, arguments = "offset", form["args"]
+    if not isinstance(form, dict) or not isinstance(form.get("fn"), str):
+        raise InvalidEntities(f"{where}: not an extension value of Cedar")
+    fn = form["fn"]
+    if set(form) == {"fn", "arg"} and fn in CONSTRUCTORS:
+        arguments = [form["arg"]]
+    elif set(form) == {"fn", "args"} and fn == "offset" and isinstance(form["args"], list):
+        arguments = form["args"]
     else:
         raise InvalidEntities(f"{where}: not an extension value of Cedar")
-    if not isinstance(arguments, list):
-        raise InvalidEntities(f"{where}: args is a list")
     try:
         return call(fn, [value_from_json(argument, None, where) for argument in arguments])
     except EvaluationError as error:

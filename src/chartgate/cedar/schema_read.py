@@ -332,9 +332,7 @@ class _Resolver:
         own = "::".join((*action.namespace, "Action"))
         if path is None or path == ("Action",):
             local = EntityUid(own, uid)
-            return (
-                local if path is None or local in self.reader.actions else EntityUid("Action", uid)
-            )
+            return local if local in self.reader.actions else EntityUid("Action", uid)
         return EntityUid("::".join(path), uid)
 
 

@@ -1,0 +1,222 @@
+"""Loading: ids, file and line of every fault, limits, the hash that names the content."""
+
+import pytest
+
+from chartgate.cedar import est
+from chartgate.cedar.ast import (
+    WILDCARD,
+    Binary,
+    Call,
+    GetAttr,
+    Is,
+    Like,
+    Literal,
+    Origin,
+    Scope,
+    SetExpr,
+    Unary,
+    Var,
+)
+from chartgate.cedar.lex import MAX_NESTING, MAX_STEPS
+from chartgate.cedar.parse import InvalidPolicies, parse_policies, policy_set
+from chartgate.cedar.render import canonical
+from chartgate.errors import Misconfigured
+from chartgate.model.principal import EntityUid
+
+RULE = "permit(principal, action, resource)"
+
+
+def problems(**files: str) -> list[str]:
+    with pytest.raises(InvalidPolicies) as refused:
+        parse_policies({f"{name}.cedar": text for name, text in files.items()})
+    assert isinstance(refused.value, Misconfigured)
+    assert str(refused.value) == "\n".join(refused.value.problems)
+    return list(refused.value.problems)
+
+
+def when(text: str) -> str:
+    return f'@id("x") {RULE} when {{ {text} }};'
+
+
+def test_a_policy_carries_id_annotations_origin_and_text() -> None:
+    text = '// first\n\n  @id("see") @clause("164.506(c)") @note\npermit(principal, action, resource);\n'
+    [policy] = parse_policies({"a.cedar": text}).policies
+    assert policy.id == "see"
+    assert policy.origin == Origin("a.cedar", 3)
+    assert str(policy.origin) == "a.cedar:3"
+    assert policy.annotation("clause") == "164.506(c)"
+    assert policy.annotation("note") == ""
+    assert policy.annotation("none") is None
+    assert policy.text.startswith('@id("see")')
+    assert policy.text.endswith(";")
+
+
+def test_every_fault_is_told_with_its_file_and_line() -> None:
+    found = problems(
+        a=f'// c\n\n@id("x")\n{RULE} when {{ 1 + }};\n\n{RULE};\n@id("y") {RULE};',
+        b=f'@id("y")\n{RULE};\n@id("t") permit(principal == ?principal, action, resource);\n'
+        f'@id("u v") {RULE};\n@id("z") {RULE} when {{ "a\n}};',
+    )
+    assert [problem.split(": ")[0] for problem in found] == [
+        "a.cedar:3",
+        "a.cedar:6",
+        "b.cedar:1",
+        "b.cedar:3",
+        "b.cedar:4",
+        "b.cedar:5",
+    ]
+    assert "unexpected token" in found[0]
+    assert "no @id" in found[1]
+    assert "a.cedar:7" in found[2]
+    assert "template" in found[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f'@id("x")\n{RULE}', "1"),
+        ("\n\npermit(principal", "3"),
+        ("\n)", "2"),
+        ("(]", "1"),
+        (";", "1"),
+        (f'@id("x") {RULE} {RULE};', "1"),
+        ("\n\ud800", "2"),
+        (f'@id("x")\n@id("x") {RULE};', "1"),
+        (when("9223372036854775808 > 1"), "1"),
+        (when("foo(1)"), "1"),
+        (when("ip(?principal)"), "1"),
+    ],
+)
+def test_broken_text_is_refused_at_its_line(text: str, place: str) -> None:
+    [problem] = problems(f=text)
+    assert problem.startswith(f"f.cedar:{place}: ")
+
+
+def test_a_line_break_in_a_comment_cannot_hide_a_second_policy() -> None:
+    [policy] = parse_policies({"f": f'// a\r@id("x") {RULE};// {RULE};'}).policies
+    assert policy.id == "x"
+
+
+def test_text_that_would_overflow_the_parser_is_refused_before_it() -> None:
+    deep = "(" * 5_000 + "true" + ")" * 5_000
+    assert f"more than {MAX_NESTING} deep" in problems(f=when(deep))[0]
+    assert f"more than {MAX_STEPS} operators" in problems(f=when("1 + " * 30_000 + "1 == 1"))[0]
+    assert (
+        f"more than {est.MAX_DEPTH} operators deep"
+        in problems(f=when("!(!(" + "true && " * 300 + "true))"))[0]
+    )
+    assert (
+        f"more than {est.MAX_DEPTH} operators deep"
+        in problems(f=when("true && " * 1_900 + "true"))[0]
+    )
+    clauses = f'@id("x") {RULE} ' + "when { true }\n" * 300 + ";"
+    assert f"more than {est.MAX_DEPTH} clauses" in problems(f=clauses)[0]
+
+
+def test_long_flat_policies_are_read() -> None:
+    staff = ", ".join(f'Staff::"{n}"' for n in range(5_000))
+    texts = (when(f"principal in [{staff}]"), when(" || ".join(["context.a == 1"] * 200)))
+    for text in texts:
+        assert len(parse_policies({"f": text})) == 1
+
+
+def test_scopes_and_operators_keep_their_form() -> None:
+    text = """permit(principal is Staff in Team::"a", action in [Action::"v", Action::"w"], resource is Chart)
+    when { resource.name like "a*b\\*" } when { -context.n == 1 } when { ip("::1").isIpv6() }
+    when { principal is Staff in [] };"""
+    [policy] = parse_policies({"f": text}, ids="order").policies
+    assert policy.id == "policy0"
+    assert policy.principal == Scope("is in", (EntityUid("Team", "a"),), "Staff")
+    assert policy.action.entities == (EntityUid("Action", "v"), EntityUid("Action", "w"))
+    assert policy.resource == Scope("is", (), "Chart")
+    assert [c.body for c in policy.conditions] == [
+        Like(GetAttr(Var("resource"), "name"), ("a", WILDCARD, "b*")),
+        Binary("==", Unary("neg", GetAttr(Var("context"), "n")), Literal(1)),
+        Call("isIpv6", (Call("ip", (Literal("::1"),)),)),
+        Is(Var("principal"), "Staff", SetExpr(())),
+    ]
+
+
+EVERY = when(
+    'if !(principal has a) then resource.b.isEmpty() else (context.c || "x" like "*y" || [1, "1", true]'
+    ".contains({z: -principal.d}) || principal is Staff || principal is Staff in resource"
+    ' || ip("::1") == principal || principal == Staff::"a\\"b")'
+)
+
+
+def test_layout_comments_and_files_do_not_change_the_hash() -> None:
+    other = f'@id("o") @a("1") @b("2") {RULE};'
+    base = parse_policies({"a": EVERY + other}).hash
+    assert len(base) == 64
+    assert parse_policies({"b": other, "a": "// note\n" + EVERY.replace(" ", "\n ")}).hash == base
+    assert parse_policies({"a": EVERY + f'@b("2") @a("1") @id("o") {RULE};'}).hash == base
+    assert parse_policies({}).hash == policy_set([]).hash != base
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('@id("x")', '@id("y")'),
+        ('@id("x")', '@id("x") @clause("164.506")'),
+        ("permit", "forbid"),
+        ("when", "unless"),
+        ("action", 'action == Action::"v"'),
+        ("action", 'action in [Action::"v"]'),
+        ("(principal,", "(principal is Staff,"),
+        ("[1,", "[2,"),
+        ("true]", '"true"]'),
+        ('"*y"', '"\\*y"'),
+        ("has a", "has b"),
+        ("principal is Staff in resource", "principal is Staff in principal"),
+    ],
+)
+def test_content_changes_the_hash(old: str, new: str) -> None:
+    assert old in EVERY
+    changed = parse_policies({"a": EVERY.replace(old, new, 1)}).hash
+    assert changed != parse_policies({"a": EVERY}).hash
+
+
+def test_templates_are_hashed_with_their_slots() -> None:
+    one = '@id("t") permit(principal == ?principal, action, resource);'
+    two = '@id("t") permit(principal in ?principal, action, resource);'
+    hashes = {parse_policies({"a": text}, templates=True).hash for text in (one, two)}
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        1,
+        {},
+        {"a": 1, "b": 2},
+        {"Unknown": {"name": "x"}},
+        {"Var": "nobody"},
+        {"Value": 1.5},
+        {"Value": 2**63},
+        {"Value": {"__extn": {"fn": "ip", "arg": "::1"}}},
+        {"mystery": [1]},
+    ],
+)
+def test_json_that_is_not_known_is_refused(form: object) -> None:
+    with pytest.raises(est.UnknownForm):
+        est.expression(form)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"effect": "allow"},
+        {"principal": {"op": "near"}},
+        {"conditions": [{"kind": "maybe", "body": {"Value": True}}]},
+    ],
+)
+def test_policies_of_an_unknown_form_are_refused(change: dict[str, object]) -> None:
+    scopes = {part: {"op": "All"} for part in ("principal", "action", "resource")}
+    form = {"effect": "permit", "conditions": []} | scopes | change
+    with pytest.raises(est.UnknownForm):
+        est.policy(form, "p", Origin("f", 1), "")
+
+
+def test_what_is_no_expression_has_no_text() -> None:
+    with pytest.raises(TypeError):
+        canonical("true")  # type: ignore[arg-type]
