@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from chartgate.model.event import Event
-from chartgate.pgwire.frames import Frame, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,13 @@ class Await:
     """Wait until posted events are on disk; answered with the index of the first."""
 
     ticket: object
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Queue events that nobody waits for; a failure to write them stops the next ``Record``."""
+
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,6 @@ class FromServer:
     """The server's next messages, runs of rows kept together (a list of ``Run``)."""
 
 
-Command: TypeAlias = Record | Post | Await | ToServer | ToClient | FromClient | FromServer
-Steps: TypeAlias = Generator[Command, Any, None]
+Command: TypeAlias = Record | Post | Await | Note | ToServer | ToClient | FromClient | FromServer
+Talk: TypeAlias = Generator[Command, Any, None]
 """What a command is answered with depends on the command; see each."""
-
-Answered: TypeAlias = int | object | Frame | list[Run] | None

@@ -9,6 +9,7 @@ error is replaced.
 PostgreSQL documentation, chapter 55 "Frontend/Backend Protocol".
 """
 
+import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
@@ -18,8 +19,10 @@ from chartgate.app.commands import (
     Command,
     FromClient,
     FromServer,
+    Note,
     Post,
     Record,
+    Talk,
     ToClient,
     ToServer,
 )
@@ -60,11 +63,10 @@ from chartgate.sql.parse import ParsedStatement
 from chartgate.sql.parse import split as split_statements
 from chartgate.sql.statement import Rewritten, SetPurpose
 
-Talk: TypeAlias = Generator[Command, Any, None]
-
 REFUSED_TEXT: Final = "chartgate_refused"
 """Not a statement of any SQL: the server answers 42601 and fails the transaction, as it should."""
 _OURS: Final = "__cg_"
+_PARAMETER: Final = re.compile(r"\$([0-9]{1,5})")
 MAX_QUEUED: Final = 10_000
 """Extended-protocol messages before a Sync; more is refused rather than held in memory."""
 
@@ -104,8 +106,9 @@ class _Expected:
     """For a simple Query: one a result, in order; ``execution`` is then None."""
 
 
-_Out: TypeAlias = "bytes | Execution"
-"""Bytes for the client, or the place where an execution's NOTICE stands."""
+_Out: TypeAlias = "bytes | Execution | _Failure"
+"""Bytes for the client, or the place where an execution's NOTICE or error stands: these name the
+event's number, which is known when it is on disk."""
 
 
 class Conversation:
@@ -132,9 +135,7 @@ class Conversation:
                     continue
                 if not (yield from self._on_client(frame)):
                     return
-        except AccessEnded as exc:
-            yield ToClient(error(exc.sqlstate, str(exc), severity="FATAL"))
-        except ProtocolViolation as exc:
+        except (AccessEnded, ProtocolViolation, Refused) as exc:
             yield ToClient(error(exc.sqlstate, str(exc), severity="FATAL"))
         except LogUnavailable:
             words = "the audit log cannot be written, so nothing is released"
@@ -229,7 +230,7 @@ class Conversation:
     def _parse(self, message: Parse) -> Talk:
         if message.name.startswith(_OURS):
             raise ProtocolViolation("a prepared statement may not be named like the gate's own")
-        prepared = yield from self._prepare(message)
+        prepared = self._prepare(message)
         previous = self._statements.get(message.name)
         self._statements[message.name] = prepared
 
@@ -244,18 +245,16 @@ class Conversation:
         execution = None
         if prepared.refusal is not None:
             execution = yield from self._record_refusal(prepared.refusal, len(message.sql))
-        self._send(
-            replace(message, sql=text), _Expected(undo=undo, execution=execution)
-        )
+        self._send(replace(message, sql=text), _Expected(undo=undo, execution=execution))
         yield from self._prepare_companion(message.name, prepared)
 
-    def _prepare(self, message: Parse) -> Generator[Command, Any, _Prepared]:
+    def _prepare(self, message: Parse) -> _Prepared:
         try:
             statements = split_statements(message.sql)
             if len(statements) > 1:
                 raise Refused("a prepared statement holds one statement")
             if not statements or statements[0].empty:
-                return _Prepared(None, Planned(_EMPTY, "", "empty", ""), None, ())
+                return _Prepared(None, Planned(None, "", "empty", ""), None, ())
             planned = self._session.plan(statements[0])
             if isinstance(planned.step, SetPurpose):
                 self._check_claim(planned.step.value)
@@ -264,17 +263,14 @@ class Conversation:
             )
         except Refused as exc:
             return _Prepared(None, None, None, message.param_types, refusal=exc)
-        yield  # pragma: no cover - makes this a generator like its siblings
 
     def _prepare_companion(self, name: str, prepared: _Prepared) -> Talk:
         """Prepare the key query beside the statement, with the statement's parameter types."""
         rewritten = prepared.planned.rewritten if prepared.planned is not None else None
         if rewritten is None:
             return
-        wanted = rewritten.companion is not None or any(
-            s.parameter is not None for s in rewritten.sought
-        )
-        if wanted and (0 in prepared.param_types or _count_params(rewritten) > len(prepared.param_types)):
+        count = _parameters_needed(rewritten)
+        if 0 in prepared.param_types[:count] or count > len(prepared.param_types):
             # Inferred types are the server's to say; asked once, before anything depends on them.
             self._send(
                 Describe("S", name),
@@ -366,10 +362,8 @@ class Conversation:
     def _execute(self, message: Execute) -> Talk:
         portal = self._portals.get(message.portal)
         planned = portal.prepared.planned if portal is not None else None
-        if portal is None or planned is None:
-            self._send(message, _Expected())
-            return
-        if planned.step is _EMPTY:
+        if portal is None or planned is None or planned.step is None:
+            # Unknown to the server too, or empty: nothing to decide.
             self._send(message, _Expected())
             return
         if portal.entitlement is not self._session.entitlement():
@@ -406,7 +400,9 @@ class Conversation:
 
     # (4) Decide and record.
 
-    def _decide(self, planned: Planned, sought: tuple[str, ...]) -> Generator[Command, Any, Execution]:
+    def _decide(
+        self, planned: Planned, sought: tuple[str, ...]
+    ) -> Generator[Command, Any, Execution]:
         request = self._session.next_request()
         execution = Execution(self._session, request, planned)
         event = self._session.allowed(request, planned, sought)
@@ -418,7 +414,9 @@ class Conversation:
         self._active.append(execution)
         return execution
 
-    def _record_refusal(self, reason: ChartgateError, length: int) -> Generator[Command, Any, Execution]:
+    def _record_refusal(
+        self, reason: ChartgateError, length: int
+    ) -> Generator[Command, Any, Execution]:
         request = self._session.next_request()
         execution = Execution(self._session, request, None, refusal=str(reason))
         execution.sqlstate = reason.sqlstate
@@ -590,7 +588,7 @@ class Conversation:
         if execution.refusal is None:
             execution.sqlstate = body.sqlstate
         execution.is_over = True
-        self._out.append(_Failure(execution, body))  # type: ignore[arg-type]
+        self._out.append(_Failure(execution, body))
 
     def _skipped(self, execution: Execution | None) -> None:
         if execution is not None and not execution.is_over:
@@ -610,6 +608,8 @@ class Conversation:
         if self._status == "I":
             # Portals do not outlive their transaction.
             self._portals.clear()
+            for execution in self._active:
+                execution.is_over = True
         self._out.append(run.data)
 
     def _asynchronous(self, letter: str, run: Run) -> None:
@@ -644,9 +644,9 @@ class Conversation:
         finished = [e for e in self._active if e.is_over]
         if finished:
             self._active = [e for e in self._active if not e.is_over]
-            yield Post(tuple(e.completed() for e in finished))
+            yield Note(tuple(e.completed() for e in finished))
 
-    def _bytes(self, part: "_Out | _Failure") -> bytes:
+    def _bytes(self, part: _Out) -> bytes:
         if isinstance(part, bytes):
             return part
         if isinstance(part, _Failure):
@@ -675,19 +675,16 @@ class _Failure:
         return client_error(self.source, where)
 
 
-_EMPTY: Final = SetPurpose("")
-"""Stands for a statement without content, which has nothing to decide."""
-
-
 def _has_companion(planned: Planned | None) -> bool:
     rewritten = planned.rewritten if planned is not None else None
     return rewritten is not None and rewritten.companion is not None
 
 
-def _count_params(rewritten: Rewritten) -> int:
-    """The highest ``$n`` that the gate itself needs the type of."""
-    highest = max((s.parameter or 0 for s in rewritten.sought), default=0)
-    return max(highest, rewritten.parameters)
+def _parameters_needed(rewritten: Rewritten) -> int:
+    """How many parameters the gate itself needs the types of; too many does no harm."""
+    if rewritten.companion is not None:
+        return max((int(n) for n in _PARAMETER.findall(rewritten.sql)), default=0)
+    return max((s.parameter or 0 for s in rewritten.sought), default=0)
 
 
 def _parameter(bind: Bind, types: tuple[int, ...], at: int) -> str | None:

@@ -16,8 +16,8 @@ from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, Refused
 from chartgate.model.event import Decision, SessionEnded, SessionStarted, TableUse
 from chartgate.model.principal import Person
-from chartgate.sql.rewrite import rewrite
 from chartgate.sql.parse import ParsedStatement
+from chartgate.sql.rewrite import rewrite
 from chartgate.sql.statement import (
     Kind,
     Rewritten,
@@ -62,7 +62,8 @@ class Source:
 class Planned:
     """A statement, decided for the person as she is now, with what the log says of it."""
 
-    step: "Rewritten | SetPurpose | ShowPurpose | Transaction | Setting"
+    step: "Rewritten | SetPurpose | ShowPurpose | Transaction | Setting | None"
+    """``None`` for a statement without content, which has nothing to decide."""
     upstream: str
     action: str
     statement: str
@@ -187,14 +188,10 @@ class GateSession:
             if not live:
                 raise AccessEnded("your access has ended: no role is assigned to you now")
             asker = self.point.asker(person, self.purpose, at=at)
-            current = self.point.entitlement(
-                asker, self._source.tables, at=at, secret=self._secret
-            )
+            current = self.point.entitlement(asker, self._source.tables, at=at, secret=self._secret)
             self.person = person
             self._signature, self._entitlement = signature, current
-            self._views = _Views(
-                current, self._source, self.name, self.point.data_map.schema
-            )
+            self._views = _Views(current, self._source, self.name, self.point.data_map.schema)
         return current
 
     def plan(self, statement: ParsedStatement) -> Planned:
