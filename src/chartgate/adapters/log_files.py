@@ -72,6 +72,17 @@ class Commit:
     checkpoint_text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A segment that is on the medium, while its entries still stand in the WAL too."""
+
+    first: int
+    border: int
+    checkpoint: str
+    cut: int
+    """Offset in the WAL of the first frame that the segment does not hold."""
+
+
 def check_entries(entries: Sequence[bytes]) -> None:
     """Raise ``Refused`` for what cannot be an append."""
     if not entries:
@@ -152,11 +163,19 @@ class LogFiles:
         """Whether the next append, or ``roll``, packs a segment first: it takes longer."""
         return self.size - self._first >= self._leaves
 
-    def append(self, entries: Sequence[bytes]) -> Commit:
-        """Put the entries on the medium, in order and behind each other; all or none."""
+    @property
+    def is_roll_overdue(self) -> bool:
+        """Whether the WAL holds a whole segment more than it should."""
+        return self.size - self._first >= 2 * self._leaves
+
+    def append(self, entries: Sequence[bytes], *, roll: bool = True) -> Commit:
+        """Put the entries on the medium, in order and behind each other; all or none.
+
+        A caller that packs and switches on its own says ``roll=False``.
+        """
         self._check_usable()
         check_entries(entries)
-        if self.is_roll_due:
+        if roll:
             self.roll()
         frontier, frames, text = self._frontier, [], self._checkpoint
         for run in self._runs(entries):
@@ -174,14 +193,44 @@ class LogFiles:
         return Commit(first, frontier.size, text)
 
     def roll(self) -> None:
-        """Pack full segments out of the WAL, if there are any: (1) segment, (2) new WAL, (3) drop.
+        """Pack full segments out of the WAL, if there are any."""
+        while self.is_roll_due:
+            self.switch(self.pack())
 
-        Each step is on the medium before the next; recovery takes up after any of them.
-        """
+    # A roll is (1) segment, (2) new WAL, (3) drop the old one; each step is on the medium before
+    # the next, and recovery takes up after any of them.
+
+    def pack(self) -> Packed:
+        """Step (1). Appends with ``roll=False`` may go on meanwhile, in another thread."""
         self._check_usable()
         with _Poisoning(self):
-            while self.is_roll_due:
-                self._roll_one()
+            first, border = self._first, self._first + self._leaves
+            frames, _ = wal.scan((self._directory / wal_name(first)).read_bytes())
+            entries: list[bytes] = []
+            checkpoint, cut = "", 0
+            for placed in frames:
+                if isinstance(placed.frame, wal.Commit) and placed.frame.first < border:
+                    entries += placed.frame.entries
+                    checkpoint, cut = placed.frame.checkpoint, placed.end
+            if len(entries) != self._leaves or peek(checkpoint).size != border:
+                raise CorruptLog(wal_name(first), cut, "the file is not what was written to it")
+            path = self._directory / segment_name(first // self._leaves)
+            self._disk.replace(path, packed.pack(first, entries, checkpoint))
+        return Packed(first, border, checkpoint, cut)
+
+    def switch(self, done: Packed) -> None:
+        """Steps (2) and (3): the WAL goes on behind the segment. Never beside an append."""
+        self._check_usable()
+        with _Poisoning(self):
+            old = self._directory / wal_name(done.first)
+            with old.open("rb") as file:
+                file.seek(done.cut)
+                rest = file.read()
+            head = bytes(wal.Head(done.border, self._leaves, done.checkpoint))
+            self._disk.replace(self._directory / wal_name(done.border), head + rest)
+            self._open_wal(done.border)
+            old.unlink()
+            self._disk.sync_directory(self._directory)
 
     def close(self) -> None:
         """Leave the newest checkpoint beside the log and let go of the lock."""
@@ -221,26 +270,6 @@ class LogFiles:
     def _sign(self, frontier: Frontier) -> str:
         state = Checkpoint(self._signer.name, frontier.size, frontier.root())
         return sign_checkpoint(state, self._signer.key, self._signer.sign)
-
-    def _roll_one(self) -> None:
-        name, border = wal_name(self._first), self._first + self._leaves
-        data = (self._directory / name).read_bytes()
-        frames, _ = wal.scan(data)
-        entries: list[bytes] = []
-        checkpoint, cut = "", 0
-        for placed in frames:
-            if isinstance(placed.frame, wal.Commit) and placed.frame.first < border:
-                entries += placed.frame.entries
-                checkpoint, cut = placed.frame.checkpoint, placed.end
-        if len(entries) != self._leaves or peek(checkpoint).size != border:
-            raise CorruptLog(name, cut, "the file is not what was written to it")
-        segment = self._directory / segment_name(self._first // self._leaves)
-        self._disk.replace(segment, packed.pack(self._first, entries, checkpoint))  # (1)
-        head = bytes(wal.Head(border, self._leaves, checkpoint))
-        self._disk.replace(self._directory / wal_name(border), head + data[cut:])  # (2)
-        self._open_wal(border)
-        (self._directory / name).unlink()  # (3)
-        self._disk.sync_directory(self._directory)
 
     def _open_wal(self, first: int) -> None:
         path = self._directory / wal_name(first)

@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-from chartgate.adapters.log_files import Commit, LogFiles, check_entries
+from chartgate.adapters.log_files import Commit, LogFiles, Packed, check_entries
 from chartgate.errors import ChartgateError, LogUnavailable
 
 FAST_SECONDS = 0.0005
@@ -50,7 +51,8 @@ class LogWriter:
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor = ThreadPoolExecutor(2, "audit-log")  # one commits, one packs a segment
+        self._packing: asyncio.Future[Packed] | None = None
         self._usual_sync = 2 * FAST_SECONDS  # slow until shown otherwise
         self._failure: LogUnavailable | None = None
         self._closing = False
@@ -108,8 +110,12 @@ class LogWriter:
         self._room.set()  # who waits for room is let go, and raises
         if self._task is not None:
             await asyncio.wait([self._task])
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
+        if self._packing is not None:
+            await asyncio.wait([self._packing])
+            if self._failure is None and self._packing.exception() is None:
+                self._files.switch(self._packing.result())
+            self._packing = None
+        self._executor.shutdown(wait=True)
         self._files.close()
 
     @property
@@ -172,15 +178,24 @@ class LogWriter:
                 raise
 
     async def _commit(self, entries: tuple[bytes, ...]) -> Commit:
-        if self._usual_sync < FAST_SECONDS and not self._files.is_roll_due:
-            commit = self._files.append(entries)
+        await self._roll()
+        if self._usual_sync < FAST_SECONDS:
+            commit = self._files.append(entries, roll=False)
         else:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, "audit-log")
-            loop = asyncio.get_running_loop()
-            commit = await loop.run_in_executor(self._executor, self._files.append, entries)
+            loop, append = asyncio.get_running_loop(), partial(self._files.append, roll=False)
+            commit = await loop.run_in_executor(self._executor, append, entries)
         self._usual_sync += _WEIGHT * (self._files.sync_seconds - self._usual_sync)
         return commit
+
+    async def _roll(self) -> None:
+        """Pack a full segment in the background; wait for it only when the next is full too."""
+        loop = asyncio.get_running_loop()
+        if self._packing is None and self._files.is_roll_due:
+            self._packing = loop.run_in_executor(self._executor, self._files.pack)
+        if self._packing is not None and (self._packing.done() or self._files.is_roll_overdue):
+            done = await self._packing
+            self._packing = None
+            await loop.run_in_executor(self._executor, self._files.switch, done)
 
     @staticmethod
     def _resolve(batch: list[_Waiting], index: int) -> None:
