@@ -134,10 +134,30 @@ class State:
 
     def save_instance(self, instance: Instance) -> None:
         """Replace ``instance.json`` atomically."""
-        fresh = self.instance_file.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(instance), indent=2) + b"\n")
-        fresh.chmod(0o600)
-        fresh.replace(self.instance_file)
+        text = msgspec.json.format(msgspec.json.encode(instance), indent=2) + b"\n"
+        _replace(self.instance_file, text)
+
+    def known_checkpoint(self) -> str | None:
+        """The newest checkpoint that was seen to verify; None before the first verification."""
+        try:
+            return self.checkpoint_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def save_checkpoint(self, checkpoint: str) -> None:
+        """Remember a checkpoint; the caller has verified that it extends the known one."""
+        _replace(self.checkpoint_file, checkpoint.encode())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """The file has these bytes or, if we die, still its old ones; closed to others."""
+    fresh = path.with_name(path.name + ".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
 
 
 def default_root() -> Path:
