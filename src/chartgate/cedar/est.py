@@ -184,6 +184,13 @@ def _conditions(forms: Any) -> tuple[Condition, ...]:
 
 def policy(form: Any, policy_id: str, origin: Origin, text: str) -> Policy:
     """One policy of the JSON form."""
+    try:
+        return _policy(form, policy_id, origin, text)
+    except (KeyError, TypeError, AttributeError) as fault:
+        raise UnknownForm("the parser's JSON form is not as expected") from fault
+
+
+def _policy(form: Any, policy_id: str, origin: Origin, text: str) -> Policy:
     if form["effect"] not in ("permit", "forbid"):
         raise UnknownForm("an unknown effect")
     return Policy(
@@ -197,6 +204,16 @@ def policy(form: Any, policy_id: str, origin: Origin, text: str) -> Policy:
         origin=origin,
         text=text,
     )
+
+
+def single(forms: Any, *, templates: bool) -> Any:
+    """The one policy of a JSON policy set; a template counts only where asked for."""
+    found = [*forms["staticPolicies"].values(), *forms["templates"].values()]
+    if forms["templates"] and not templates:
+        raise UnknownForm("a template (?principal, ?resource) decides nothing by itself")
+    if len(found) != 1 or forms["templateLinks"]:
+        raise UnknownForm("not a single policy")
+    return found[0]
 
 
 def annotations(form: Any) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,6 @@ decisions and the audit log cite it; a fault reads ``file:line: reason``.
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 from typing import Literal as OneOf
 
 import cedarpy
@@ -73,7 +72,8 @@ def _policy(
     piece: Piece, file: str, number: str, ids: OneOf["annotation", "order"], templates: bool
 ) -> Policy:
     try:
-        form = _single(json.loads(cedarpy.policies_to_json_str(piece.text)), templates)
+        forms = json.loads(cedarpy.policies_to_json_str(piece.text))
+        form = est.single(forms, templates=templates)
         policy_id = number if ids == "order" else dict(est.annotations(form)).get("id", "")
         if not policy_id:
             raise est.UnknownForm('the policy has no @id("…")')
@@ -85,15 +85,4 @@ def _policy(
         reason: object = f"the condition is nested more than {est.MAX_DEPTH} operators deep"
     except (ValueError, est.UnknownForm) as fault:
         reason = fault
-    except (KeyError, TypeError, AttributeError) as fault:
-        raise _problem(piece, file, "the parser's JSON form is not as expected") from fault
     raise _problem(piece, file, reason)
-
-
-def _single(forms: Any, templates: bool) -> Any:
-    found = [*forms["staticPolicies"].values(), *(forms["templates"].values() if templates else ())]
-    if forms["templates"] and not templates:
-        raise est.UnknownForm("a template (?principal, ?resource) decides nothing by itself")
-    if len(found) != 1 or forms["templateLinks"]:
-        raise est.UnknownForm("not a single policy")
-    return found[0]

@@ -6,8 +6,9 @@ resolves them: common types before entity types before built-in ones, the own na
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from chartgate.cedar.lex import MAX_NESTING, InvalidPolicies
@@ -324,8 +325,10 @@ class _Resolver:
         self.resolving.pop()
         return made
 
-    def attributes(self, raw: dict[str, tuple[_Raw, bool]]) -> dict[str, Attribute]:
-        return {name: Attribute(self.type(kind), need) for name, (kind, need) in raw.items()}
+    def attributes(self, raw: dict[str, tuple[_Raw, bool]]) -> Mapping[str, Attribute]:
+        return MappingProxyType(
+            {name: Attribute(self.type(kind), need) for name, (kind, need) in raw.items()}
+        )
 
     def group(self, action: _Action, form: tuple[tuple[str, ...] | None, str]) -> EntityUid:
         path, uid = form

@@ -48,8 +48,7 @@ def validate(policy_set: PolicySet, schema: Schema) -> None:
             problems.append((int(position), f"{policy.origin}: policy {policy.id}: {reason}"))
         else:
             problems.append((-1, f"{schema.file}:1: {reason}"))
-    # A verdict without an error text is still a refusal.
-    if not result.validation_passed and not problems:
-        problems.append((-1, f"{schema.file}:1: the validator gave no reason"))
-    if problems:
-        raise InvalidPolicies(*(text for _, text in sorted(set(problems))))
+    if not result.validation_passed or problems:
+        told = [text for _, text in sorted(set(problems))]
+        # A verdict without a reason is still a refusal.
+        raise InvalidPolicies(*(told or [f"{schema.file}:1: the validator gave no reason"]))

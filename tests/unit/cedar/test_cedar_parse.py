@@ -113,6 +113,13 @@ def test_text_that_would_overflow_the_parser_is_refused_before_it() -> None:
     assert f"more than {est.MAX_DEPTH} clauses" in problems(f=clauses)[0]
 
 
+def test_a_caller_with_little_stack_left_gets_a_refusal_and_no_crash() -> None:
+    def below(frames: int) -> list[str]:
+        return below(frames - 1) if frames else problems(f=when("true && " * 240 + "true"))
+
+    assert "operators deep" in below(600)[0]
+
+
 def test_long_flat_policies_are_read() -> None:
     staff = ", ".join(f'Staff::"{n}"' for n in range(5_000))
     texts = (when(f"principal in [{staff}]"), when(" || ".join(["context.a == 1"] * 200)))
@@ -206,6 +213,9 @@ def test_json_that_is_not_known_is_refused(form: object) -> None:
     "change",
     [
         {"effect": "allow"},
+        {"effect": []},
+        {"principal": {"op": "=="}},
+        {"conditions": [{"kind": "when", "body": {"&&": {"left": {"Value": True}}}}]},
         {"principal": {"op": "near"}},
         {"conditions": [{"kind": "maybe", "body": {"Value": True}}]},
     ],
@@ -215,6 +225,13 @@ def test_policies_of_an_unknown_form_are_refused(change: dict[str, object]) -> N
     form = {"effect": "permit", "conditions": []} | scopes | change
     with pytest.raises(est.UnknownForm):
         est.policy(form, "p", Origin("f", 1), "")
+
+
+def test_a_piece_must_be_exactly_one_policy() -> None:
+    none: dict[str, object] = {"staticPolicies": {}, "templates": {}, "templateLinks": []}
+    for forms in (none, none | {"staticPolicies": {"a": 1, "b": 2}}):
+        with pytest.raises(est.UnknownForm):
+            est.single(forms, templates=True)
 
 
 def test_what_is_no_expression_has_no_text() -> None:

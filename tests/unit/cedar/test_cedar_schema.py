@@ -17,6 +17,7 @@ from chartgate.cedar.schema import (
     ExtensionType,
     PrimitiveType,
     RecordType,
+    Schema,
     SetType,
 )
 from chartgate.model.principal import EntityUid
@@ -114,6 +115,7 @@ def test_names_resolve_in_their_namespace_first() -> None:
         ("entity A;\naction v appliesTo { nobody: [A] };", 2, "nobody"),
         ("action v in [w];", 1, "undeclared action"),
         ("\nentity A = Long;", 2, "Long"),
+        ("\n@doc entity ;", 2, "unexpected"),
         ("\nmonster A;", 2, "monster"),
         ("\nentity A $;", 2, "character"),
         ("\n" + "{" * 5_000, 2, "nested"),
@@ -164,3 +166,10 @@ def test_a_sound_set_validates() -> None:
 def test_a_policy_without_text_cannot_pass_unvalidated() -> None:
     with pytest.raises(InvalidPolicies):
         validate(policy_set([Policy("p", "permit")]), parse_schema(HOSPITAL, "h"))
+
+
+def test_a_schema_that_the_validator_cannot_read_passes_nothing() -> None:
+    broken = Schema("s", "entity A = { b: Nowhere };", {}, {})
+    with pytest.raises(InvalidPolicies) as refused:
+        validate(parse_policies({"a": '@id("ok") permit(principal, action, resource);'}), broken)
+    assert refused.value.problems[0].startswith("s:1: ")
