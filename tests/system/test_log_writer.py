@@ -71,6 +71,31 @@ async def test_what_append_answers_is_already_readable(log, signer):
     assert verify(log, signer.vkey, None).size == 50
 
 
+async def test_readers_and_verifiers_beside_a_busy_writer_see_whole_commits(log, signer):
+    writer = LogWriter(LogFiles.open(log, signer, segment_leaves=16))
+    await writer.append([b"0"])
+    busy = True
+
+    def read_on() -> int:
+        reader, seen, rounds = LogReader(log), 0, 0
+        while busy:
+            for index, entry in reader.entries(seen):
+                assert (index, entry) == (seen, b"%d" % seen)
+                seen += 1
+            assert verify(log, signer.vkey, None).size >= seen
+            rounds += 1
+        return rounds
+
+    reading = [asyncio.create_task(asyncio.to_thread(read_on)) for _ in range(2)]
+    for number in range(1, 600):
+        await writer.append([b"%d" % number])
+        if any(task.done() for task in reading):
+            break
+    busy = False
+    assert all(rounds > 1 for rounds in await asyncio.gather(*reading))
+    await writer.close()
+
+
 async def test_a_cancelled_waiter_leaves_the_others_their_indexes(log, signer):
     writer = LogWriter(LogFiles.open(log, signer))
     tasks = [asyncio.create_task(writer.append([b"%d" % i])) for i in range(30)]
@@ -130,6 +155,38 @@ async def test_a_failed_disk_answers_every_waiter_now_and_later(log, signer):
     with pytest.raises(LogUnavailable, match="Input/output error"):
         await writer.append([b"later"])
     await writer.close()
+
+
+class NoSegmentsDisk(Disk):
+    """Room for the WAL, none for a segment."""
+
+    def replace(self, path: Path, data: bytes) -> None:
+        if path.suffix == ".seg":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().replace(path, data)
+
+
+async def test_a_segment_that_cannot_be_packed_stops_the_log_and_loses_nothing(log, signer):
+    writer = LogWriter(LogFiles.open(log, signer, segment_leaves=8, disk=NoSegmentsDisk()))
+    acknowledged = {}
+
+    async def fill() -> None:
+        for number in range(100):
+            entry = b"%d" % number
+            acknowledged[await writer.append([entry])] = entry
+
+    with pytest.raises(LogUnavailable, match="No space left"):
+        await fill()
+    await writer.close()
+    assert 8 <= len(acknowledged) <= 16
+    assert verify(log, signer.vkey, None).size >= len(acknowledged)
+    writer = LogWriter(LogFiles.open(log, signer))
+    for number in range(20):
+        await writer.append([b"again %d" % number])
+    await writer.close()
+    assert acknowledged.items() <= dict(LogReader(log).entries()).items()
+    assert verify(log, signer.vkey, None).size >= len(acknowledged) + 20
+    assert list(log.glob("segment-*.seg"))
 
 
 async def test_a_failed_post_is_raised_by_the_next_append(log, signer):

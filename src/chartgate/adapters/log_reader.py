@@ -173,6 +173,8 @@ class LogReader:
             except CorruptLog as exc:  # or a write seen half: what is damaged stays damaged
                 failure, self._wal = exc, None
                 continue
+            except OSError as exc:
+                raise LogUnavailable(f"reading {self._directory}: {exc.strerror}") from exc
             self._wal = view
             return view
         if failure is not None:

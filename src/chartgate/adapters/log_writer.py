@@ -108,15 +108,15 @@ class LogWriter:
         self._closing = True
         self._wake.set()
         self._room.set()  # who waits for room is let go, and raises
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        if self._packing is not None:
-            await asyncio.wait([self._packing])
-            if self._failure is None and self._packing.exception() is None:
-                self._files.switch(self._packing.result())
-            self._packing = None
-        self._executor.shutdown(wait=True)
-        self._files.close()
+        try:
+            if self._task is not None:
+                await asyncio.wait([self._task])
+            if self._packing is not None and self._failure is None:
+                done, self._packing = await self._packing, None
+                self._files.switch(done)
+        finally:
+            self._executor.shutdown(wait=True)
+            self._files.close()
 
     @property
     def _is_full(self) -> bool:
@@ -206,6 +206,8 @@ class LogWriter:
 
     def _fail(self, batch: list[_Waiting], failure: LogUnavailable) -> None:
         self._failure = failure
+        if self._packing is not None:  # its failure is told by this one
+            self._packing.add_done_callback(lambda done: done.cancelled() or done.exception())
         for waiting in (*batch, *self._queue):
             if waiting.done is not None and not waiting.done.done():
                 error = LogUnavailable(str(failure))

@@ -57,7 +57,7 @@ def load_or_create_signer(path: Path, name: str) -> Signer:
 
 
 def _load(path: Path) -> Signer:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     with os.fdopen(fd, encoding="ascii") as file:
         if os.fstat(fd).st_mode & 0o077:
             raise Misconfigured(f"the signing key {path} can be read by others: chmod 600 it")

@@ -1,5 +1,8 @@
 """WAL frames and packed segments as bytes: what is torn, what is damaged, what is served."""
 
+from hashlib import sha256
+from zlib import crc32
+
 import pytest
 
 from chartgate.errors import Refused
@@ -60,7 +63,7 @@ def test_frames_with_good_checksums_and_bad_payloads_are_damage():
 
 def test_a_frame_too_large_to_be_one_is_refused():
     with pytest.raises(Refused):
-        bytes(wal.Commit(0, (bytes(65_535),) * 4097, ""))
+        wal._frame(wal.COMMIT, bytes(wal.MAX_PAYLOAD + 1))
 
 
 @pytest.mark.parametrize("leaves", [2, 256, 512, 1024])
@@ -107,6 +110,47 @@ def test_a_segment_shows_every_flipped_bit_every_cut_and_every_addition():
         _read_all(data + b"\0")
 
 
+ENTRIES = 32
+"""Where the entries begin in the file."""
+INDEX = 44
+"""Bytes of the index for each bundle."""
+
+
+def _forge(data: bytes, at: int, new: bytes) -> bytes:
+    """Change bytes behind the entries and make the checksum of that part right again."""
+    header = segment.parse_header(data[:ENTRIES])
+    bad = bytearray(data)
+    bad[at : at + len(new)] = new
+    tail = bytes(bad[header.index_offset : -8])
+    bad[-8:-4] = crc32(tail).to_bytes(4, "big")
+    return bytes(bad)
+
+
+def test_a_segment_with_good_checksums_and_a_bad_index_is_found():
+    data = segment.pack(0, [b"%d" % i for i in range(512)], "signed")
+    index = segment.parse_header(data[:ENTRIES]).index_offset
+    text = index + 2 * INDEX + 2
+    first_end = data[index : index + 8]
+    for bad, reason in (
+        (_forge(data, index + 12, bytes(32)), "bundle roots"),
+        (_forge(data, index + INDEX, bytes(8)), "do not rise"),
+        (_forge(data, index + INDEX, first_end), "do not fill"),
+        (_forge(data, text, b"\xff"), "UTF-8"),
+        (_forge(data, len(data) - 40, bytes(32)), "bundle roots"),
+    ):
+        with pytest.raises(segment.MalformedSegment, match=reason):
+            _read_all(bad)
+    bad = bytearray(data[:28])
+    bad[19] = 3  # leaves: 515
+    with pytest.raises(segment.MalformedSegment, match="perfect subtree"):
+        _read_all(bytes(bad) + crc32(bad).to_bytes(4, "big") + data[32:])
+    wrong = bytearray(data)
+    wrong[ENTRIES + 1] = 9  # the length of the first entry
+    body = crc32(wrong[ENTRIES : ENTRIES + int.from_bytes(first_end, "big")]).to_bytes(4, "big")
+    with pytest.raises(segment.MalformedSegment, match="bundle"):
+        _read_all(_forge(bytes(wrong), index + 8, body))
+
+
 def test_only_perfect_subtrees_become_segments():
     for entries in ([], [b"a"], [b"a", b"b", b"c"]):
         with pytest.raises(Refused):
@@ -122,6 +166,7 @@ def test_subtrees_are_appended_only_where_they_fit():
     for leaves in (0, 3, 16):
         with pytest.raises(Refused):
             grown.append_subtree(bytes(32), leaves)
+    assert Frontier().root() == sha256(b"").digest()
     with pytest.raises(Refused):
         split(1)
 
@@ -139,6 +184,7 @@ def test_bundles_hold_exactly_their_entries():
 
 def test_tiles_that_do_not_exist_have_no_path():
     assert tile.tile_path(2, 1_234_067, 1) == "tile/2/x001/x234/067.p/1"
+    assert [tile.partial_width(level, 70_000) for level in range(4)] == [112, 17, 1, 0]
     assert (tile.full_tiles(0, 70_000), tile.full_tiles(1, 70_000)) == (273, 1)
     for call in (
         lambda: tile.tile_path(64, 0),
