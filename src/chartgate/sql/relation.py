@@ -1,0 +1,109 @@
+"""A base table becomes a derived table that holds only what policy shows.
+
+Rule kept (reference: the pushdown leak): where an expression that can raise might run on hidden
+rows, the derived table ends in ``OFFSET 0``, which keeps the planner from merging it; conditions
+that are safe are copied inside, so that indexes still serve.
+"""
+
+from google.protobuf.message import Message
+from postgast import pg_query_pb2 as pb
+
+from chartgate.sql import tree
+from chartgate.sql.scope import Base, Col, Relation
+from chartgate.sql.views import TableView
+
+MARK = "__cg"
+"""Stands as the catalog name of a placeholder until it is known what is used of the table."""
+
+
+def relation(base: Base, alias: str, *, renamed: tuple[str, ...], unaliased: bool) -> Relation:
+    """The FROM item for a base table. ``renamed`` are the column aliases, in order."""
+    types = {column.name: column.type_sql for column in base.view.table.columns}
+    cols = [
+        Col(
+            name=renamed[at] if at < len(renamed) else column.name,
+            type=types.get(column.name),
+            via=alias,
+            bases=((base, column.name),),
+            direct=True,
+            origin=(base.view, column),
+        )
+        for at, column in enumerate(base.view.columns)
+    ]
+    keys = [] if base.key is None else [base.key]
+    return Relation(alias, cols, keys, base.view.table.name if unaliased else None)
+
+
+def derived(
+    view: TableView,
+    columns: tuple[tuple[str, str], ...],
+    *,
+    key: str | None = None,
+    only: bool = False,
+    quals: tuple[pb.Node, ...] = (),
+    barrier: bool = False,
+) -> pb.SelectStmt:
+    """``SELECT <expression> AS <name> …, <patient> AS <key> FROM s.t AS this WHERE …``.
+
+    ``columns`` are (column of the view, name it shall have); in the view's order.
+    """
+    table = view.table.name
+    select = tree.select(
+        f"SELECT FROM {'ONLY ' if only else ''}"
+        f"{tree.quoted(table.schema)}.{tree.quoted(table.name)} AS this"
+    )
+    expressions = {column.name: column.expression for column in view.columns}
+    for name, alias in columns:
+        select.target_list.append(tree.target(expressions[name], alias))
+    if key is not None and view.patient is not None:
+        select.target_list.append(tree.target(view.patient, key))
+    conditions = list(quals)
+    if view.row_predicate is not None:
+        conditions.insert(0, tree.expression(f"({view.row_predicate})"))
+    if conditions:
+        select.where_clause.CopyFrom(tree.conjoin(conditions))
+    if barrier:
+        fence = tree.select("SELECT OFFSET 0")
+        select.limit_offset.CopyFrom(fence.limit_offset)
+        select.limit_option = fence.limit_option
+    return select
+
+
+def placeholder(node: pb.Node, index: int, alias: str) -> None:
+    """Put a mark where the derived table will stand."""
+    node.range_var.CopyFrom(
+        tree.select(f"SELECT FROM {MARK}.{MARK}.{tree.quoted(str(index))} AS {tree.quoted(alias)}")
+        .from_clause[0]
+        .range_var
+    )
+
+
+def fill(message: Message, bases: list[tuple[Base, Relation]], *, unsafe: bool) -> bool:
+    """Replace every mark by its derived table; says whether any got a barrier."""
+    fenced = False
+    for child in tree.children(message):
+        if not isinstance(child, pb.Node) or child.WhichOneof("node") != "range_var":
+            fenced = fill(child, bases, unsafe=unsafe) or fenced
+        elif child.range_var.catalogname == MARK:
+            base, found = bases[int(child.range_var.relname)]
+            alias = child.range_var.alias.aliasname
+            barrier = unsafe and base.view.row_predicate is not None
+            columns = tuple(
+                (column.name, col.name)
+                for column, col in zip(base.view.columns, found.cols, strict=True)
+                if column.name in base.used
+            )
+            shell = tree.select(f"SELECT FROM (SELECT) AS {tree.quoted(alias)}").from_clause[0]
+            shell.range_subselect.subquery.select_stmt.CopyFrom(
+                derived(
+                    base.view,
+                    columns,
+                    key=base.key,
+                    only=base.only,
+                    quals=tuple(base.quals) if barrier else (),
+                    barrier=barrier,
+                )
+            )
+            child.CopyFrom(shell)
+            fenced = fenced or barrier
+    return fenced
