@@ -10,7 +10,8 @@ import csv
 import gzip
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import IO
@@ -110,16 +111,38 @@ def draft_reviewed_codes(folder: Path) -> set[str]:
     return described - special
 
 
-def write_reviewed_codes(folder: Path, target: Path, *, special: Iterable[str] = ()) -> int:
-    """Write the drafted set as a code-set file, without the codes in ``special``; the count."""
-    codes = sorted(draft_reviewed_codes(folder) - set(special))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(
+def prepare_map(folder: Path, maps: Path, state: Path) -> Path:
+    """Copy the data map for ``folder`` to ``state/maps``, with reviewed codes drafted beside it.
+
+    The path of the copy is what the gateway loads. ``maps`` is the folder of shipped maps.
+    """
+    name = detect_layout(folder).name
+    target = state / "maps" / f"{name}.toml"
+    codes = target.parent / "codesets"
+    codes.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(maps / target.name, target)
+    ordinary: set[str] = set()
+    special: set[str] = set()
+    for path in sorted((maps / "codesets").glob("synthea_*.txt")):
+        shutil.copyfile(path, codes / path.name)
+        listed = set(read_codes(path.read_text("utf-8")))
+        if path.name == "synthea_ordinary.txt":
+            ordinary |= listed
+        else:
+            special |= listed
+    reviewed = sorted((draft_reviewed_codes(folder) | ordinary) - special)
+    (codes / "reviewed.txt").write_text(
         "# Drafted from descriptions when the demo was loaded; for real data, a person reviews.\n"
-        + "".join(f"{code}\n" for code in codes),
+        + "".join(f"{code}\n" for code in reviewed),
         "utf-8",
     )
-    return len(codes)
+    return target
+
+
+def read_codes(text: str) -> list[str]:
+    """The codes of a code-set file: one a line, comments after ``#``."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line]
 
 
 def _find(folder: Path, table: str) -> Path | None:
