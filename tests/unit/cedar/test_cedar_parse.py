@@ -1,5 +1,7 @@
 """Loading: ids, file and line of every fault, limits, the hash that names the content."""
 
+import threading
+
 import pytest
 
 from chartgate.cedar import est
@@ -107,10 +109,39 @@ def test_text_that_would_overflow_the_parser_is_refused_before_it() -> None:
     )
     assert (
         f"more than {est.MAX_DEPTH} operators deep"
-        in problems(f=when("true && " * 1_900 + "true"))[0]
+        in problems(f=when("true && " * 900 + "true"))[0]
     )
     clauses = f'@id("x") {RULE} ' + "when { true }\n" * 300 + ";"
     assert f"more than {est.MAX_DEPTH} clauses" in problems(f=clauses)[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 28 + "true" + ")" * 28,
+        "[" * 28 + "1" + "]" * 28 + " == 1",
+        "1 + " * 1_900 + "1 == 1",
+        "context" + ".a" * 1_900 + " == 1",
+        "if true then true else " * 249 + "true",
+    ],
+)
+def test_what_the_limits_let_through_fits_a_small_stack(text: str) -> None:
+    outcomes: list[object] = []
+
+    def load() -> None:
+        try:
+            outcomes.append(parse_policies({"f": when(text)}))
+        except InvalidPolicies as refused:
+            outcomes.append(refused)
+
+    before = threading.stack_size(1024 * 1024)
+    try:
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert len(outcomes) == 1
 
 
 def test_a_caller_with_little_stack_left_gets_a_refusal_and_no_crash() -> None:
