@@ -63,8 +63,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One expectation. ``even_if_permitted``: it must hold although some policy permits everything,
-    which is how a guardrail is tried."""
+    """One expectation.
+
+    ``even_if_permitted``: it must hold although a policy permits everything, which is how a
+    guardrail is tried.
+    """
 
     file: str
     title: str
@@ -121,8 +124,7 @@ def _gets(scenario: Scenario, got: str) -> str:
             "full": f"sees {what} in full",
             "withheld": f"sees nothing of {what}",
         }.get(got, f"sees {what} at the level {got}")
-    outcome = "is allowed to" if got == "allowed" else "is refused to"
-    return f"{outcome} {scenario.asks} {what}".rstrip()
+    return f"{'may' if got == 'allowed' else 'may not'} {scenario.asks} {what}".rstrip()
 
 
 # --- reading ---------------------------------------------------------------------------------
