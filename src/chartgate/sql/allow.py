@@ -99,6 +99,9 @@ FUNCTIONS: Final[Mapping[str, str]] = _listed(
             pg_get_function_identity_arguments pg_get_function_result pg_get_functiondef
             pg_get_indexdef pg_get_partkeydef pg_get_statisticsobjdef_columns
             pg_relation_is_publishable shobj_description pg_get_serial_sequence""",
+        "answered with NULL: a size counts hidden rows too": """
+            pg_indexes_size pg_relation_size pg_table_size pg_total_relation_size""",
+        "pure function of its number": "pg_size_pretty",
         "reads a stored expression, which only a visible catalog row can supply": "pg_get_expr",
         "name of a database login, as the catalog's own columns show": "pg_get_userbyid",
     }

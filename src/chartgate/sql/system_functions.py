@@ -72,6 +72,9 @@ _DESCRIBES: Final[Mapping[str, Callable[[Scene], str]]] = MappingProxyType(
         "shobj_description": _own,
     }
 )
+_SIZES: Final = frozenset(
+    {"pg_indexes_size", "pg_relation_size", "pg_table_size", "pg_total_relation_size"}
+)
 _NAMES: Final[Mapping[str, Callable[[Scene], str]]] = MappingProxyType(
     {
         "regclass": _relation,
@@ -152,6 +155,8 @@ def _call(call: pb.FuncCall, scene: Scene) -> pb.Node | None:
     if name == "pg_get_serial_sequence" and len(args) == 2:
         kept = _kept("regclass", "pg_catalog.to_regclass(__cg_arg)", _relation(scene))
         return _with_first(call, _filled(f"CAST({kept} AS pg_catalog.text)", args[0]))
+    if name in _SIZES:
+        return _filled("CAST(NULL AS pg_catalog.int8)")
     if name in _DESCRIBES and args:
         kept = _kept("oid", "__cg_arg", _DESCRIBES[name](scene))
         return _with_first(call, _filled(kept, args[0]))

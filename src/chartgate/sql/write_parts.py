@@ -15,6 +15,7 @@ from postgast import pg_query_pb2 as pb
 from chartgate.errors import Refused
 from chartgate.sql import tree
 from chartgate.sql.statement import Kind, Rewritten, Sought, TableRead
+from chartgate.sql.system_objects import Scene
 from chartgate.sql.verify import deparsed
 from chartgate.sql.views import (
     Column,
@@ -31,7 +32,7 @@ Read = Callable[[pb.Node, Views], Rewritten]
 
 SELF: Final = "this"
 TARGET_SCHEMA: Final = "chartgate write target"
-"""Schema under which a probe names the raw target; no statement may use it."""
+"""Schema and name under which a probe reads the raw target; no statement may use them."""
 _KEY: Final = f"{tree.HIDDEN}k0"
 
 
@@ -106,6 +107,11 @@ class _TargetViews:
     def write(self, action: WriteAction, table: TableName) -> WriteView:
         return self.views.write(action, table)
 
+    @property
+    def scene(self) -> Scene:
+        """What the catalog shows the person; nothing, for views that do not say."""
+        return cast(Scene, getattr(self.views, "scene", Scene((), (), (), "")))
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -158,7 +164,7 @@ def called(relation: pb.RangeVar) -> tuple[tuple[str, ...], ...]:
 
 
 def is_default(node: pb.Node) -> bool:
-    return node.WhichOneof("node") == "set_to_default"
+    return bool(node.WhichOneof("node") == "set_to_default")
 
 
 def probe_of(
@@ -172,7 +178,7 @@ def probe_of(
     """The expressions rewritten as a SELECT over the raw target."""
     raw = replace(
         target.view,
-        table=replace(target.view.table, name=TableName(TARGET_SCHEMA, target.name.name)),
+        table=replace(target.view.table, name=TableName(TARGET_SCHEMA, TARGET_SCHEMA)),
         # (5) never without a predicate: only then does the rewriter say what is not safe
         row_predicate="true",
         columns=tuple(
@@ -185,7 +191,7 @@ def probe_of(
     select = node.select_stmt
     select.CopyFrom(
         tree.select(
-            f"SELECT 1 FROM {tree.quoted(TARGET_SCHEMA)}.{tree.quoted(target.name.name)} AS {SELF}"
+            f"SELECT 1 FROM {tree.quoted(TARGET_SCHEMA)}.{tree.quoted(TARGET_SCHEMA)} AS {SELF}"
         )
     )
     del select.target_list[:]
@@ -257,7 +263,11 @@ def result(
 ) -> Rewritten:
     kind = {"create": Kind.INSERT, "update": Kind.UPDATE, "delete": Kind.DELETE}[target.action]
     keyed = target.view.patient is not None
-    own = (f"{target.name}: {target.action} limited to rows that policy allows",) if limited else ()
+    own = (
+        (f"{target.name.name}: {target.action} limited to the rows that policy allows",)
+        if limited
+        else ()
+    )
     return Rewritten(
         kind=kind,
         sql=deparsed(frame),

@@ -13,7 +13,7 @@ DANGEROUS = re.findall(
     query_to_xml table_to_xml schema_to_xml database_to_xml cursor_to_xml ts_stat ts_rewrite
     crosstab connectby xpath_table dblink lo_get lo_import lo_export pg_notify pg_sleep
     pg_advisory_lock pg_terminate_backend pg_cancel_backend pg_export_snapshot nextval setval
-    currval lastval setseed txid_current pg_table_size pg_database_size pg_relation_size
+    currval lastval setseed txid_current pg_database_size pg_stat_get_live_tuples
     pg_column_size has_table_privilege has_column_privilege pg_has_role pg_mcv_list_items
     pg_read_file pg_ls_dir pg_stat_file pg_get_viewdef pg_stat_get_activity set_config
     current_setting pg_reload_conf pg_logical_slot_get_changes pg_get_triggerdef
