@@ -181,7 +181,7 @@ def test_the_privacy_officer_learns_who_saw_the_patient(world: World) -> None:
         "physician-labs",
         "delivered",
         "in UTC",
-        "1 scope-only statement may include this patient.",
+        "1 scope-only statement may include this patient:",
         "Asked by Petra Officer (pofficer); the question is event 4",
     ):
         assert words in result.output

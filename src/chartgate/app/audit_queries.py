@@ -1,4 +1,4 @@
-"""Questions to the audit log: who saw this patient, what did this person do, what happened last.
+"""Questions to the audit log: who saw this patient, what did this person do.
 
 Rules kept: an answer says what it cannot say. A statement without a ``completed`` event may have
 been delivered in full; a companion key query lists patients that the answer *may* be about; a
@@ -9,27 +9,21 @@ listed apart: they disclosed nothing, yet somebody looked.
 Pure: entries come in as (index, event) in log order, days are days of the zone that is given.
 """
 
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
 
+from chartgate.app.audit_tail import Entries, describe, moment
 from chartgate.model.event import (
     AuditRead,
     Completed,
     Decision,
     Event,
     LoginRefused,
-    NodeStarted,
-    NodeStopped,
-    Recovered,
     Release,
     SessionEnded,
     SessionStarted,
 )
-
-Entries = Iterable[tuple[int, Event]]
 
 _LEVEL_ORDER = ("full", "summary", "masked", "mixed", "key", "withheld")
 
@@ -148,18 +142,6 @@ class UserReport:
     asked: tuple[AskedRow, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TailRow:
-    """One event in one line."""
-
-    index: int
-    at: datetime
-    node: str
-    kind: str
-    person: str
-    text: str
-
-
 def who_accessed(
     entries: Entries, tokens: frozenset[str], on: date | None = None, *, zone: tzinfo = UTC
 ) -> WhoReport:
@@ -229,62 +211,6 @@ def of_user(
         statements=tuple(s.row() for s in kept),
         asked=tuple(asked),
     )
-
-
-def tail(entries: Entries, n: int) -> tuple[TailRow, ...]:
-    """The last ``n`` events, oldest first."""
-    return tuple(tail_row(index, event) for index, event in deque(entries, maxlen=n))
-
-
-def tail_row(index: int, event: Event) -> TailRow:
-    """One event as a line; it names no patient, not even by token."""
-    person = event.login if isinstance(event, LoginRefused) else getattr(event, "person", "")
-    return TailRow(
-        index=index,
-        at=moment(event.at),
-        node=event.node,
-        kind=str(event.__struct_config__.tag).replace("_", " "),
-        person=person,
-        text=describe(event),
-    )
-
-
-def describe(event: Event) -> str:
-    """What an event says, in one line and without a patient's token."""
-    match event:
-        case SessionStarted():
-            purpose = f", purpose {event.purpose}" if event.purpose else ""
-            via = f" with {event.application}" if event.application else ""
-            return f"{event.channel}{via}, {event.authentication}{purpose}"
-        case LoginRefused() | SessionEnded():
-            return event.reason
-        case Decision(allowed=True):
-            tables = ", ".join(t.table for t in event.tables)
-            scope = ", scope only" if event.scope_only else ""
-            return f"{event.action} {tables}".rstrip() + f" for {event.purpose or '–'}{scope}"
-        case Decision():
-            return f"refused: {event.reason}"
-        case Release():
-            return (
-                f"{event.rows} rows, {len(event.seen)} patients seen, "
-                f"{len(event.written)} written (decision {event.decision})"
-            )
-        case Completed():
-            end = "done" if event.sqlstate == "00000" else f"ended with SQLSTATE {event.sqlstate}"
-            return f"{end}, {event.rows} rows (decision {event.decision})"
-        case AuditRead():
-            return event.question if event.allowed else f"refused: {event.question}"
-        case Recovered():
-            return f"{event.dropped_bytes} torn bytes dropped at size {event.size}"
-        case NodeStarted():
-            return f"{event.software}, policy set {event.policy_set[:16]}"
-        case NodeStopped():
-            return event.reason
-
-
-def moment(at: str) -> datetime:
-    """The time of an event, in UTC."""
-    return datetime.fromisoformat(at).astimezone(UTC)
 
 
 @dataclass(slots=True)

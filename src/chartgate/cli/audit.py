@@ -124,8 +124,8 @@ def who(
                     key = patient_lookup(conninfo, sitting.data_map)(patient)
                 if key is None:
                     notes.append(
-                        "the source has no patient of this number today; "
-                        "the log was searched for the number itself"
+                        "Note: the source has no patient of this number today; "
+                        "the log was searched for the number itself."
                     )
                 else:
                     sought.update(tokens.all_years(PATIENT, key))
@@ -153,8 +153,8 @@ def who(
             )
             return
         out = render.console()
+        notes.insert(0, _asked(sitting, index))
         render.show_who(out, report, names, patient=patient, zone=sitting.zone, notes=notes)
-        _sign(out, sitting, index)
 
 
 @audit_app.command()
@@ -196,8 +196,8 @@ def user(
             )
             return
         out = render.console()
-        render.show_user(out, report, names, name=name, zone=sitting.zone)
-        _sign(out, sitting, index)
+        notes = [_asked(sitting, index)]
+        render.show_user(out, report, names, name=name, zone=sitting.zone, notes=notes)
 
 
 @audit_app.command()
@@ -213,7 +213,7 @@ def tail(
 ) -> None:
     """The newest events; they name no patient."""
     from chartgate.adapters.audit_desk import READ, READ_TECHNICAL
-    from chartgate.app import audit_queries
+    from chartgate.app.audit_tail import tail as newest
     from chartgate.cli import render
 
     with _sitting(state, as_, purpose, zone) as sitting:
@@ -225,7 +225,7 @@ def tail(
             purpose=sitting.purpose,
         )
         start = max(0, index - n)
-        rows = audit_queries.tail(sitting.desk.entries(start, index), n)
+        rows = newest(sitting.desk.entries(start, index), n)
         names = sitting.desk.names()
         if json:
             for row in rows:
@@ -233,7 +233,7 @@ def tail(
         else:
             out = render.console()
             render.show_tail(out, rows, names, zone=sitting.zone)
-            _sign(out, sitting, index)
+            out.print(_asked(sitting, index))
         if follow:
             _follow(sitting, index, json=json)
 
@@ -329,7 +329,7 @@ def _sitting(folder: Path | None, name: str | None, purpose: str, zone: str) -> 
 def _follow(sitting: _Sitting, start: int, *, json: bool) -> None:
     """Print events as they come, for as long as policy lets the person read."""
     from chartgate.adapters.audit_desk import READ, READ_TECHNICAL
-    from chartgate.app.audit_queries import tail_row
+    from chartgate.app.audit_tail import tail_row
     from chartgate.cli import render
 
     while True:
@@ -399,11 +399,8 @@ def _read(path: Path, what: str) -> str:
         raise Misconfigured(f"the {what} {path} is not text") from None
 
 
-def _sign(out: object, sitting: _Sitting, index: int) -> None:
-    from rich.console import Console
-
-    assert isinstance(out, Console)
-    out.print(
+def _asked(sitting: _Sitting, index: int) -> str:
+    return (
         f"Asked by {sitting.person.full_name} ({sitting.person.name}); "
         f"the question is event {index} of the log."
     )

@@ -11,6 +11,7 @@ from datetime import datetime, tzinfo
 from typing import IO, Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,10 +20,10 @@ from chartgate.app.audit_queries import (
     AskedRow,
     Outcome,
     StatementRow,
-    TailRow,
     UserReport,
     WhoReport,
 )
+from chartgate.app.audit_tail import TailRow
 
 Names = Mapping[str, str]
 
@@ -60,14 +61,14 @@ def show_who(
     out.print(Text(title, style="bold"))
     out.print(f"{report.entries} log entries examined. Days and times are in {report.zone}.")
     for note in notes:
-        out.print(f"Note: {note}")
+        out.print(note)
     out.print()
     if report.accesses:
         _statements(
             out, "Rows about this patient were released or written", report.accesses, names, zone
         )
     else:
-        out.print("No statement released or wrote a row about this patient.")
+        out.print("No statement released or wrote a row about this patient.\n")
     if report.sought:
         _statements(
             out,
@@ -87,23 +88,28 @@ def show_who(
         out.print(
             f"Releases about this patient without their decision: events {listed}.", style="red"
         )
+    out.print(Text(f"{report.closing}{':' if report.scope_only else '.'}", style="bold"))
     if report.scope_only:
         _scope_only(out, report.scope_only, names, zone)
-    out.print(Text(f"{report.closing}.", style="bold"))
 
 
-def show_user(out: Console, report: UserReport, names: Names, *, name: str, zone: tzinfo) -> None:
+def show_user(
+    out: Console, report: UserReport, names: Names, *, name: str, zone: tzinfo, notes: list[str]
+) -> None:
     """What a person did."""
     when = f"on {report.on.isoformat()}" if report.on else "at any time"
     full = names.get(report.uid, "?")
     out.print(Text(f"What {plain(full)} ({plain(name)}, {report.uid}) did {when}", style="bold"))
     out.print(f"{report.entries} log entries examined. Days and times are in {report.zone}.")
+    for note in notes:
+        out.print(note)
     out.print()
     if report.sessions:
         table = _table("Sessions", "Event", f"Time ({zone})", "What", "Detail")
         for session in report.sessions:
             _add(table, str(session.index), _time(session.at, zone), session.what, session.detail)
         out.print(table)
+        out.print()
     if report.statements:
         table = _table(
             "Statements",
@@ -132,6 +138,7 @@ def show_user(out: Console, report: UserReport, names: Names, *, name: str, zone
                 _outcome(row),
             )
         out.print(table)
+        out.print()
     if report.asked:
         _asked(out, "Questions to this log", report.asked, names, zone)
     if not (report.sessions or report.statements or report.asked):
@@ -169,18 +176,19 @@ def plain(text: str) -> str:
 def _statements(
     out: Console, title: str, rows: Iterable[StatementRow], names: Names, zone: tzinfo
 ) -> None:
+    shown = tuple(rows)
     table = _table(
         title,
         "Event",
         f"Time ({zone})",
         "Person",
         "Roles, purpose",
-        "What was shown",
+        "What was shown" if any(row.reason == "" for row in shown) else "What was refused",
         "How",
         "Outcome",
         "Policies",
     )
-    for row in rows:
+    for row in shown:
         _add(
             table,
             str(row.index),
@@ -193,11 +201,12 @@ def _statements(
             ", ".join((*row.determining, *row.grants)),
         )
     out.print(table)
+    out.print()
 
 
 def _scope_only(out: Console, rows: Iterable[StatementRow], names: Names, zone: tzinfo) -> None:
     table = _table(
-        "Scope-only statements: patients were counted, not listed",
+        None,
         "Event",
         f"Time ({zone})",
         "Person",
@@ -210,6 +219,7 @@ def _scope_only(out: Console, rows: Iterable[StatementRow], names: Names, zone: 
         person = names.get(row.person, row.person)
         _add(table, str(row.index), _time(row.at, zone), person, _role(row), tables, _outcome(row))
     out.print(table)
+    out.print()
 
 
 def _asked(out: Console, title: str, rows: Iterable[AskedRow], names: Names, zone: tzinfo) -> None:
@@ -219,14 +229,24 @@ def _asked(out: Console, title: str, rows: Iterable[AskedRow], names: Names, zon
         outcome = Text("answered") if row.allowed else Text("refused", style="red")
         _add(table, str(row.index), _time(row.at, zone), person, row.question, outcome)
     out.print(table)
+    out.print()
 
 
 def _table(title: str | None, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1),
+    )
     for column in columns:
-        right = column in {"Event", "Rows"}
+        number = column in {"Event", "Rows"}
+        whole = number or column in {"Person", "Outcome"} or column.startswith("Time")
         table.add_column(
-            column, justify="right" if right else "left", no_wrap=right, overflow="fold"
+            column, justify="right" if number else "left", no_wrap=whole, overflow="fold"
         )
     return table
 
@@ -236,7 +256,7 @@ def _add(table: Table, *cells: str | Text) -> None:
 
 
 def _time(at: datetime, zone: tzinfo) -> str:
-    return at.astimezone(zone).isoformat(sep=" ", timespec="milliseconds")[:23]
+    return at.astimezone(zone).isoformat(sep=" ", timespec="seconds")[:19]
 
 
 def _role(row: StatementRow) -> str:
@@ -273,7 +293,7 @@ def _how(row: StatementRow) -> str:
 def _outcome(row: StatementRow) -> Text:
     words = str(row.outcome)
     if row.outcome is Outcome.FAILED:
-        words = f"ended with error {row.sqlstate}; rows before it were delivered"
+        words = f"ended with error {row.sqlstate}"
     return Text(words, style=_KINDS[row.outcome])
 
 

@@ -6,13 +6,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chartgate.app.audit_queries import (
-    Outcome,
-    describe,
-    of_user,
-    tail,
-    who_accessed,
-)
+from chartgate.app.audit_queries import Outcome, of_user, who_accessed
+from chartgate.app.audit_tail import describe, tail
 from chartgate.model.event import (
     AuditRead,
     Completed,

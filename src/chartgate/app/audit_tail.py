@@ -1,0 +1,99 @@
+"""Events as lines: what happened last, without naming a patient.
+
+The rule kept: a line shows no patient's token and no statement text, so the newest events may be
+read by those who keep the system running (45 CFR 164.502(b): minimum necessary).
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from chartgate.model.event import (
+    AuditRead,
+    Completed,
+    Decision,
+    Event,
+    LoginRefused,
+    NodeStarted,
+    NodeStopped,
+    Recovered,
+    Release,
+    SessionEnded,
+    SessionStarted,
+)
+
+Entries = Iterable[tuple[int, Event]]
+"""(log index, event), in log order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailRow:
+    """One event in one line."""
+
+    index: int
+    at: datetime
+    node: str
+    kind: str
+    person: str
+    text: str
+
+
+def tail(entries: Entries, n: int) -> tuple[TailRow, ...]:
+    """The last ``n`` events, oldest first."""
+    return tuple(tail_row(index, event) for index, event in deque(entries, maxlen=n))
+
+
+def tail_row(index: int, event: Event) -> TailRow:
+    """One event as a line; it names no patient, not even by token."""
+    person = event.login if isinstance(event, LoginRefused) else getattr(event, "person", "")
+    return TailRow(
+        index=index,
+        at=moment(event.at),
+        node=event.node,
+        kind=str(event.__struct_config__.tag).replace("_", " "),
+        person=person,
+        text=describe(event),
+    )
+
+
+def describe(event: Event) -> str:
+    """What an event says, in one line and without a patient's token."""
+    match event:
+        case SessionStarted():
+            purpose = f", purpose {event.purpose}" if event.purpose else ""
+            via = f" with {event.application}" if event.application else ""
+            return f"{event.channel}{via}, {event.authentication}{purpose}"
+        case LoginRefused() | SessionEnded():
+            return event.reason
+        case Decision(allowed=True):
+            tables = ", ".join(t.table for t in event.tables)
+            scope = ", scope only" if event.scope_only else ""
+            return f"{event.action} {tables}".rstrip() + f" for {event.purpose or '–'}{scope}"
+        case Decision():
+            return f"refused: {event.reason}"
+        case Release():
+            return (
+                f"{_count(event.rows, 'row')}, {_count(len(event.seen), 'patient')} seen, "
+                f"{len(event.written)} written (decision {event.decision})"
+            )
+        case Completed():
+            end = "done" if event.sqlstate == "00000" else f"ended with SQLSTATE {event.sqlstate}"
+            return f"{end}, {_count(event.rows, 'row')} (decision {event.decision})"
+        case AuditRead():
+            return event.question if event.allowed else f"refused: {event.question}"
+        case Recovered():
+            return f"{event.dropped_bytes} torn bytes dropped at size {event.size}"
+        case NodeStarted():
+            return f"{event.software}, policy set {event.policy_set[:16]}"
+        case NodeStopped():
+            return event.reason
+
+
+def moment(at: str) -> datetime:
+    """The time of an event, in UTC."""
+    return datetime.fromisoformat(at).astimezone(UTC)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
