@@ -1,7 +1,9 @@
 """The audit commands against a real control plane, source database and log."""
 
+import asyncio
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +19,8 @@ from chartgate.adapters.control_plane_snapshot import RoleRecord
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
 from chartgate.adapters.keys import KeyStore, TokenKeys
 from chartgate.adapters.log_files import LogFiles, LogReader
+from chartgate.adapters.log_socket import serve_log_socket
+from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_files import load_rolebook
 from chartgate.adapters.signing import load_or_create_signer
 from chartgate.adapters.state import Instance, State
@@ -28,6 +32,8 @@ from chartgate.model.event import (
     Decision,
     Event,
     LoginRefused,
+    NodeStopped,
+    Recovered,
     Release,
     TableUse,
     decode,
@@ -255,7 +261,86 @@ def test_what_a_person_did(world: World) -> None:
     assert f"What Marcus Welby (mwelby, {world.uids['mwelby']}) did at any time" in result.output
     assert "1 seen" in result.output
     assert "counted, not listed" in result.output
+    answer = json.loads(world.run("user", "mwelby", "--on", "2026-03-02", "--json").output)
+    assert [row["index"] for row in answer["report"]["statements"]] == [0, 3]
     assert world.run("user", "nobody").exit_code == 1
+    asked = world.events()[-1]
+    assert isinstance(asked, AuditRead)
+    assert asked.parameters["person"] == "unknown"
+
+
+async def test_a_running_gateway_writes_the_question(world: World) -> None:
+    writer = LogWriter(
+        LogFiles.open(
+            world.state.log_dir, load_or_create_signer(world.state.log_key, "node.example/log")
+        )
+    )
+    async with await serve_log_socket(world.state.log_socket, writer.append):
+        result = await asyncio.to_thread(world.run, "who", "--patient", "100-1")
+        assert result.exit_code == 0, result.output
+        refused = await asyncio.to_thread(world.run, "tail", password="wrong")
+        assert refused.exit_code == 1
+        assert writer.size == 6
+    unreachable = await asyncio.to_thread(world.run, "who", "--patient", "100-1")
+    await writer.close()
+    assert unreachable.exit_code == 1
+    assert "Marcus" not in unreachable.output
+
+
+async def test_following_prints_what_comes_until_policy_ends_it(world: World) -> None:
+    program = "from chartgate.cli.audit import audit_app; audit_app()"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, "tail", "-n", "0", "--follow"),
+        *("--state", str(world.root)),
+        env={**os.environ, "CHARTGATE_PASSWORD": PASSWORD, "CHARTGATE_PERSON": "pofficer"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            while b"audit read" not in (line := await process.stdout.readline()):
+                assert line
+            await asyncio.to_thread(world.append, NodeStopped(at=AT, node="n", reason="asked"))
+            while b"node stopped" not in (line := await process.stdout.readline()):
+                assert line
+            with open_control_plane(world.state.instance().control) as plane:
+                plane.deactivate("pofficer")
+            await asyncio.to_thread(world.append, NodeStopped(at=AT, node="n", reason="later"))
+            assert b"no longer lets you" in await process.stderr.read()
+            assert await process.wait() == 1
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def test_a_torn_tail_found_on_the_way_is_recorded_before_the_question(world: World) -> None:
+    (wal,) = world.state.log_dir.glob("wal-*.log")
+    with wal.open("ab") as file:
+        file.write(b"\0" * 9)
+    assert world.run("tail").exit_code == 0
+    recovered, asked = world.events()[-2:]
+    assert isinstance(recovered, Recovered)
+    assert recovered.dropped_bytes == 9
+    assert isinstance(asked, AuditRead)
+
+
+def test_an_entry_this_program_does_not_know_is_not_guessed_at(world: World) -> None:
+    newer = NodeStopped(at=AT, node="n", reason="x", version=99)
+    world.append(newer)
+    result = world.run("tail")
+    assert result.exit_code == 1
+    assert "log entry 4 has version 99" in result.output
+
+
+def test_a_person_without_a_live_role_is_refused(world: World) -> None:
+    with open_control_plane(world.state.instance().control) as plane:
+        plane.upsert_person("idle", "Ida Idle")
+        verifier = mint_verifier(PASSWORD, salt=os.urandom(16))
+        plane.set_credential("idle", verifier, datetime.now(UTC) + timedelta(hours=1))
+    assert "does not let idle read" in world.run("tail", "--as", "idle").output
 
 
 def test_the_database_administrator_sees_the_tail_and_no_patient(world: World) -> None:

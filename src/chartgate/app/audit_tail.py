@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import assert_never
 
 from chartgate.model.event import (
     AuditRead,
@@ -88,6 +89,8 @@ def describe(event: Event) -> str:
             return f"{event.software}, policy set {event.policy_set[:16]}"
         case NodeStopped():
             return event.reason
+        case _:
+            assert_never(event)
 
 
 def moment(at: str) -> datetime:

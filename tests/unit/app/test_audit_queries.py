@@ -262,6 +262,14 @@ def test_all_that_a_person_did_and_nothing_of_others() -> None:
     assert [r.index for r in of_user(events, WELBY, date(2026, 3, 3)).statements] == [9]
 
 
+def test_a_person_s_own_questions_are_among_what_she_did() -> None:
+    questions = [
+        AuditRead(at=at(10), node="n1", person=person, question="the newest events", allowed=True)
+        for person in (WELBY, ADAMS)
+    ]
+    assert [a.index for a in of_user(log(*questions), ADAMS).asked] == [1]
+
+
 def test_the_tail_is_the_newest_events_oldest_first() -> None:
     events = log(*(decision(h) for h in range(5)))
     assert [row.index for row in tail(events, 2)] == [3, 4]
