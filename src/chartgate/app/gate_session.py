@@ -198,7 +198,7 @@ class GateSession:
         """Decide a statement. Raises ``Refused`` naming the construct, or ``AccessEnded``."""
         entitlement = self.entitlement()
         assert self._views is not None
-        step = rewrite(statement, self._views, scene=self._views.scene)
+        step = rewrite(statement, self._views)
         match step:
             case SetPurpose(value):
                 # The source holds an idle copy, so that the reply is the server's own.

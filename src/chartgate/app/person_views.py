@@ -14,6 +14,7 @@ from chartgate.datamap.model import KEY, UNLABELLED, ColumnLabel, DataMap, Mappe
 from chartgate.datamap.read import literal, quoted
 from chartgate.errors import Refused
 from chartgate.model.disclosure import Disclosure
+from chartgate.sql.qualify import qualified
 from chartgate.sql.views import (
     Column,
     ColumnView,
@@ -164,7 +165,11 @@ class TablePlanner:
         )
 
     def _sql(self, formula: Formula) -> str | None:
-        return None if formula == ALWAYS else to_sql(formula, self._row)
+        return None if formula == ALWAYS else self._written_out(to_sql(formula, self._row))
+
+    def _written_out(self, text: str) -> str:
+        """Map SQL as the source reads it: with no search path to speak of."""
+        return qualified(text, self._map.schema)
 
     def _column(self, column: Column, row: Formula, rules: Mapping[str, LabelRules]) -> ColumnView:
         label = self._mapped.columns.get(column.name, ColumnLabel(UNLABELLED))
@@ -228,10 +233,18 @@ class TablePlanner:
             whens = " ".join(f"WHEN {when} THEN {then}" for when, then, _ in kept)
             expression = f"CASE {whens} ELSE {last[0]} END"
         shown: Level = "key" if key else "mixed" if len(levels) > 1 else _word(levels.pop())
-        return ColumnView(name, expression, shown, clear=expressions == {raw}, full_when=full_when)
+        return ColumnView(
+            name,
+            self._written_out(expression),
+            shown,
+            clear=expressions == {raw},
+            full_when=full_when,
+        )
 
     def _patient_text(self) -> str | None:
-        return None if self._mapped.patient is None else f"({self._mapped.patient})::text"
+        if self._mapped.patient is None:
+            return None
+        return self._written_out(f"({self._mapped.patient})::text")
 
     def _patient_columns(self) -> dict[str, str]:
         found = {}

@@ -1,0 +1,455 @@
+"""The gateway's shell: listens, logs people in, and performs what the conversation yields.
+
+It listens on loopback only: TLS comes with the listener that leaves the host. One client session
+is one connection to the source. A session that cannot be recorded is not let in.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from chartgate.adapters.control_plane_feed import ControlPlaneFeed
+from chartgate.adapters.log_writer import LogWriter
+from chartgate.adapters.upstream import (
+    SourceUnavailable,
+    Upstream,
+    UpstreamAddress,
+    cancel_upstream,
+    connect_upstream,
+)
+from chartgate.adapters.wire import ConnectionEnded, Signal, Wire
+from chartgate.app.commands import (
+    Await,
+    Command,
+    FromClient,
+    FromServer,
+    Note,
+    Post,
+    Record,
+    ToClient,
+    ToServer,
+)
+from chartgate.app.conversation import Conversation
+from chartgate.app.entitlement import DecisionPoint
+from chartgate.app.gate_session import AccessEnded, GateSession, Source
+from chartgate.app.tokens import PatientTokens
+from chartgate.errors import ChartgateError, LogUnavailable, Refused
+from chartgate.model.event import Event, LoginRefused, encode
+from chartgate.model.principal import Person
+from chartgate.pgwire.frames import (
+    CancelRequest,
+    Frame,
+    GSSENCRequest,
+    SSLRequest,
+    StartupMessage,
+    StartupReader,
+)
+from chartgate.pgwire.messages import (
+    AuthenticationOk,
+    AuthenticationResponse,
+    AuthenticationSASL,
+    AuthenticationSASLContinue,
+    AuthenticationSASLFinal,
+    BackendKeyData,
+    ParameterStatus,
+    ReadyForQuery,
+    SASLInitialResponse,
+    SASLResponse,
+    decode_frontend,
+    error,
+)
+from chartgate.pgwire.scram import MECHANISM, AuthenticationFailed, ScramServer
+from chartgate.pgwire.violation import ProtocolViolation, StartupRefused
+from chartgate.sql.allow import SETTINGS
+
+LOGIN_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 600.0
+CHANNEL: Final = "postgresql"
+PURPOSE: Final = "chartgate.purpose"
+_HIDDEN_STATUS: Final = frozenset({"is_superuser", "session_authorization", "search_path"})
+
+_logger = logging.getLogger(__name__)
+
+
+class IdleSession(ChartgateError):
+    """Nothing was asked for too long (45 CFR 164.312(a)(2)(iii))."""
+
+    code = "idle_session"
+    sqlstate = "57P05"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """What one gateway serves. ``idle_seconds`` without a message end a session."""
+
+    node: str
+    database: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    idle_seconds: float = IDLE_SECONDS
+
+
+class Gateway:
+    """Accepts clients until closed. Everything a decision needs is handed in, already loaded."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        point: DecisionPoint,
+        source: Source,
+        upstream: UpstreamAddress,
+        people: ControlPlaneFeed,
+        tokens: PatientTokens,
+        log: LogWriter,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._config = config
+        self._point = point
+        self._source = source
+        self._upstream = upstream
+        self._people = people
+        self._tokens = tokens
+        self._log = log
+        self._now = now
+        self._mock_salt_key = secrets.token_bytes(32)
+        self._cancel: dict[int, tuple[bytes, BackendKeyData]] = {}
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; answers the port."""
+        if self._config.host not in {"127.0.0.1", "::1", "localhost"}:
+            raise Refused("without TLS the gate listens on loopback only")
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Wire(self._accept), self._config.host, self._config.port
+        )
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def close(self) -> None:
+        """Stop listening and end every session."""
+        if self._server is not None:
+            self._server.close()
+        for task in tuple(self._sessions):
+            task.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+
+    # What ``Directory`` asks.
+
+    def person(self, name: str) -> Person | None:
+        """The person with this login name."""
+        return self._people.snapshot.persons.get(name)
+
+    def is_fresh(self) -> bool:
+        """Whether the control plane was heard of within the last 15 seconds."""
+        return self._people.is_fresh(asyncio.get_running_loop().time())
+
+    def _accept(self, wire: Wire) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(wire))
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+
+    async def _serve(self, wire: Wire) -> None:
+        try:
+            await self._session(wire)
+        except ConnectionEnded:
+            pass
+        except asyncio.CancelledError:
+            wire.write(error("57P01", "the gate is shutting down", severity="FATAL"))
+            raise
+        except ChartgateError as exc:
+            wire.write(error(exc.sqlstate, str(exc), severity="FATAL"))
+        except Exception:
+            # A fault of ours: the client hears no detail, since it could hold data.
+            _logger.exception("a session failed")
+            wire.write(
+                error("XX000", "the gate failed; nothing more is released", severity="FATAL")
+            )
+        finally:
+            wire.close()
+
+    async def _session(self, wire: Wire) -> None:
+        async with asyncio.timeout(LOGIN_SECONDS) as limit:
+            startup = await self._start_up(wire)
+            if startup is None:
+                return
+            await self._authenticate(wire, startup)
+            session = self._open(startup)
+            upstream = await self._connect(session, startup)
+            limit.reschedule(None)
+        pid = self._register(upstream)
+        try:
+            started = session.started(
+                client=_peer(wire), application=startup.parameters.get("application_name", "")
+            )
+            await self._log.append((encode(started),))
+            self._welcome(wire, upstream, pid, session, startup)
+            reason = await self._converse(session, wire, upstream)
+            self._log.post((encode(session.ended(reason)),))
+        finally:
+            self._cancel.pop(pid, None)
+            upstream.wire.close()
+
+    # Start-up and login.
+
+    async def _start_up(self, wire: Wire) -> StartupMessage | None:
+        reader = StartupReader()
+        while True:
+            reader.feed(wire.take_raw())
+            packet = reader.next()
+            match packet:
+                case None:
+                    wire.check()
+                    await wire.signal.wait()
+                case SSLRequest() | GSSENCRequest():
+                    wire.write(b"N")
+                case CancelRequest(pid, key):
+                    await self._relay_cancel(pid, key)
+                    return None
+                case StartupMessage():
+                    wire.typed(reader.rest(), runs=False)
+                    if (negotiation := packet.negotiation()) is not None:
+                        wire.write(negotiation.encode())
+                    return packet
+
+    async def _authenticate(self, wire: Wire, startup: StartupMessage) -> None:
+        name = startup.user
+        snapshot = self._people.snapshot
+        known = snapshot.credential(name, at=self._now()) if self.is_fresh() else None
+        salt = hmac.digest(self._mock_salt_key, name.encode(), "sha256")[:16]
+        server = ScramServer(
+            known.scram_verifier if known is not None else None,
+            secrets.token_urlsafe(18).encode(),
+            mock_salt=salt,
+        )
+        try:
+            wire.write(AuthenticationSASL((MECHANISM,)).encode())
+            first = SASLInitialResponse.parse(await _response(wire))
+            if first.mechanism != MECHANISM or first.data is None:
+                raise ProtocolViolation("only SCRAM-SHA-256 is spoken here")
+            wire.write(AuthenticationSASLContinue(server.start(first.data)).encode())
+            final = server.finish(SASLResponse.parse(await _response(wire)).data)
+        except AuthenticationFailed as exc:
+            await self._refuse_login(wire, name, str(exc))
+            raise
+        except ProtocolViolation as exc:
+            await self._refuse_login(wire, name, "the login was not completed")
+            raise StartupRefused(str(exc)) from exc
+        if startup.database != self._config.database:
+            await self._refuse_login(wire, name, "another database was asked for")
+            raise StartupRefused("there is no such database here")
+        wire.write(AuthenticationSASLFinal(final).encode() + AuthenticationOk().encode())
+
+    async def _refuse_login(self, wire: Wire, name: str, reason: str) -> None:
+        person = self.person(name)
+        event = LoginRefused(
+            at=self._now()
+            .astimezone(UTC)
+            .isoformat(timespec="microseconds")
+            .replace("+00:00", "Z"),
+            node=self._config.node,
+            login=person.uid if person is not None else "unknown",
+            channel=CHANNEL,
+            client=_peer(wire),
+            reason=reason,
+        )
+        await self._log.append((encode(event),))
+
+    def _open(self, startup: StartupMessage) -> GateSession:
+        person = self.person(startup.user)
+        at = self._now()
+        if person is None or not person.active or not person.live(at=at):
+            raise AccessEnded("no role is assigned to you now")
+        settings = _settings(startup)
+        default = self._point.roles.default_purpose(person.live(at=at)) or ""
+        session = GateSession(
+            session_id=secrets.token_hex(8),
+            name=person.name,
+            node=self._config.node,
+            channel=CHANNEL,
+            secret=secrets.token_hex(16),
+            purpose=default,
+            point=self._point,
+            source=self._source,
+            directory=self,
+            tokens=self._tokens,
+            now=self._now,
+        )
+        session.claim(settings.get(PURPOSE, ""))
+        session.entitlement()
+        return session
+
+    async def _connect(self, session: GateSession, startup: StartupMessage) -> Upstream:
+        settings = {
+            name: value
+            for name, value in _settings(startup).items()
+            if name != PURPOSE and not SETTINGS[name].virtual
+        }
+        settings["application_name"] = f"chartgate {session.id}"
+        return await connect_upstream(
+            self._upstream, settings, nonce=secrets.token_urlsafe(18).encode()
+        )
+
+    def _register(self, upstream: Upstream) -> int:
+        pid = secrets.randbits(31)
+        if upstream.cancel_key is not None:
+            self._cancel[pid] = (secrets.token_bytes(4), upstream.cancel_key)
+        return pid
+
+    def _welcome(
+        self,
+        wire: Wire,
+        upstream: Upstream,
+        pid: int,
+        session: GateSession,
+        startup: StartupMessage,
+    ) -> None:
+        reported = {k: v for k, v in upstream.parameters.items() if k not in _HIDDEN_STATUS}
+        reported["application_name"] = startup.parameters.get("application_name", "")
+        reported |= {"is_superuser": "off", "session_authorization": session.name}
+        parts = [ParameterStatus(name, value).encode() for name, value in reported.items()]
+        if pid in self._cancel:
+            parts.append(BackendKeyData(pid, self._cancel[pid][0]).encode())
+        parts.append(ReadyForQuery("I").encode())
+        wire.write(b"".join(parts))
+
+    async def _relay_cancel(self, pid: int, key: bytes) -> None:
+        ours, theirs = self._cancel.get(pid, (b"\0\0\0\0", None))
+        if hmac.compare_digest(ours, key) and theirs is not None:
+            await cancel_upstream(self._upstream, theirs)
+
+    # The conversation.
+
+    async def _converse(self, session: GateSession, client: Wire, upstream: Upstream) -> str:
+        server = upstream.wire
+        either = Signal()
+        client.signal = server.signal = either
+        talk = Conversation(session).talk()
+        answer: Any = None
+        failure: BaseException | None = None
+        try:
+            while True:
+                command = talk.throw(failure) if failure is not None else talk.send(answer)
+                failure = None
+                try:
+                    answer = await self._perform(command, client, server, either)
+                except LogUnavailable as exc:
+                    failure = exc
+        except StopIteration:
+            return "client left"
+        except IdleSession as exc:
+            client.write(error(exc.sqlstate, str(exc), severity="FATAL"))
+            return "idle"
+        except ConnectionEnded:
+            await self._stop_upstream(upstream)
+            if client.is_ended:
+                return "connection lost"
+            client.write(error("08006", "the source database ended the session", severity="FATAL"))
+            return "source ended"
+
+    async def _perform(self, command: Command, client: Wire, server: Wire, either: Signal) -> Any:
+        match command:
+            case FromClient():
+                return await self._from_client(client, server, either)
+            case FromServer():
+                while not server.has_frames:
+                    server.check()
+                    if client.is_ended:
+                        raise ConnectionEnded("the client has left")
+                    await either.wait()
+                return server.take_runs()
+            case ToServer(data):
+                server.write(data)
+                await server.drain()
+            case ToClient(data):
+                client.write(data)
+                await client.drain()
+                client.check()
+            case Record(events):
+                return await self._log.append(_entries(events))
+            case Post(events):
+                return asyncio.ensure_future(self._log.append(_entries(events)))
+            case Await(ticket):
+                assert isinstance(ticket, asyncio.Future)
+                return await ticket
+            case Note(events):
+                self._log.post(_entries(events))
+        return None
+
+    async def _from_client(self, client: Wire, server: Wire, either: Signal) -> Frame | None:
+        if not client.has_frames:
+            try:
+                async with asyncio.timeout(self._config.idle_seconds):
+                    while not client.has_frames:
+                        client.check()
+                        server.check()
+                        if server.has_frames:
+                            return None
+                        await either.wait()
+            except TimeoutError:
+                minutes = self._config.idle_seconds / 60
+                raise IdleSession(
+                    f"the session was idle for {minutes:g} minutes and has ended; log in again"
+                ) from None
+        frame = client.take_frame()
+        assert isinstance(frame, Frame)
+        return frame
+
+    async def _stop_upstream(self, upstream: Upstream) -> None:
+        if upstream.cancel_key is not None and not upstream.wire.is_ended:
+            with contextlib.suppress(SourceUnavailable):
+                await cancel_upstream(self._upstream, upstream.cancel_key)
+
+
+def _entries(events: tuple[Event, ...]) -> tuple[bytes, ...]:
+    return tuple(encode(event) for event in events)
+
+
+async def _response(wire: Wire) -> bytes:
+    while not wire.has_frames:
+        wire.check()
+        await wire.signal.wait()
+    frame = wire.take_frame()
+    assert isinstance(frame, Frame)
+    message = decode_frontend(frame.kind, frame.body)
+    if not isinstance(message, AuthenticationResponse):
+        raise ProtocolViolation("a login was expected")
+    return message.data
+
+
+def _peer(wire: Wire) -> str:
+    peer = wire.transport.get_extra_info("peername") if wire.transport is not None else None
+    return f"{peer[0]}:{peer[1]}" if peer else ""
+
+
+def _settings(startup: StartupMessage) -> dict[str, str]:
+    """The settings a client gives at start-up: parameters, and ``options=-c name=value``."""
+    given = {
+        name.lower(): value
+        for name, value in startup.parameters.items()
+        if name not in {"user", "database", "options"}
+    }
+    words = startup.parameters.get("options", "").split()
+    while words:
+        word = words.pop(0)
+        if word == "-c" and words:
+            word = "-c" + words.pop(0)
+        name, equals, value = word.removeprefix("--").removeprefix("-c").partition("=")
+        if not equals or word == name:
+            raise StartupRefused("a start-up option is not of the form -c name=value")
+        given[name.strip().lower().replace("-", "_")] = value
+    for name, value in given.items():
+        if name == PURPOSE:
+            continue
+        rule = SETTINGS.get(name)
+        if rule is None or not rule.admits(value):
+            raise StartupRefused(f'the start-up setting "{name[:64]}" is not allowed')
+    return given

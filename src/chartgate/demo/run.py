@@ -1,0 +1,315 @@
+"""The demo as a whole: a hospital that knows nothing of Chartgate, and the gate in front of it.
+
+Everything lives in one state folder. Passwords are made at each start, travel by a libpq passfile
+that only the owner can read, and end with the demo.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import random
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+import chartgate
+from chartgate.adapters.control_plane import open_control_plane
+from chartgate.adapters.control_plane_feed import ControlPlaneFeed
+from chartgate.adapters.control_plane_snapshot import RoleRecord
+from chartgate.adapters.embedded_postgres import PORT as SOCKET_PORT
+from chartgate.adapters.embedded_postgres import EmbeddedPostgres
+from chartgate.adapters.gateway import Gateway, GatewayConfig
+from chartgate.adapters.keys import KeyStore, TokenKeys
+from chartgate.adapters.log_files import LogFiles
+from chartgate.adapters.log_socket import serve_log_socket
+from chartgate.adapters.log_writer import LogWriter
+from chartgate.adapters.policy_files import load_decision_point
+from chartgate.adapters.signing import load_or_create_signer
+from chartgate.adapters.source_catalog import read_source
+from chartgate.adapters.state import Instance, State
+from chartgate.adapters.upstream import UpstreamAddress
+from chartgate.app.entitlement import DecisionPoint
+from chartgate.app.gate_session import Source
+from chartgate.app.rolebook import RoleBook
+from chartgate.app.tokens import PatientTokens
+from chartgate.demo import legacy, synthea
+from chartgate.demo.generator import generate
+from chartgate.demo.people import PEOPLE
+from chartgate.demo.shipped import shipped
+from chartgate.errors import Misconfigured
+from chartgate.model.event import NodeStarted, NodeStopped, Recovered, encode
+from chartgate.pgwire.scram import mint_verifier
+
+NODE: Final = "demo"
+SEED: Final = 20260101
+DATABASE: Final = "hospital"
+PORT: Final = 6432
+_CREDENTIAL_HOURS: Final = 24
+_CHECKPOINT_SECONDS: Final = 5.0
+
+Progress = Callable[[str], None]
+
+
+class AlreadyRunning(Misconfigured):
+    """Another process runs an instance in the same state folder."""
+
+    code = "already_running"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that runs beneath the gate, and what the gate is made from."""
+
+    state: State
+    instance: Instance
+    point: DecisionPoint
+    source: Source
+    upstream: UpstreamAddress
+    control: str
+    title: str
+
+
+@contextmanager
+def prepared(
+    root: Path, *, data: Path | None, port: int, host: str, progress: Progress
+) -> Iterator[Prepared]:
+    """Lock the state folder, start both databases, load what is missing; undo it all at the end.
+
+    Raises ``ChartgateError`` with one clear line for whatever stands in the way.
+    """
+    state = State(root)
+    with _one_line_for_the_disk(root), contextlib.ExitStack() as stack:
+        state.create()
+        stack.enter_context(_locked(state))
+        progress("starting the hospital's database and the control plane")
+        hospital = stack.enter_context(EmbeddedPostgres(state.legacy_pg, roles=(legacy.SERVICE,)))
+        control = stack.enter_context(EmbeddedPostgres(state.control_pg))
+        name, title = _load(state, hospital, data, progress)
+        data_map = _install_map(state, name, data)
+        progress("loading policies and data map")
+        point = load_decision_point(shipped("policies"), data_map)
+        with psycopg.connect(hospital.conninfo(DATABASE, hospital.superuser)) as connection:
+            source = read_source(connection, point.data_map.schema)
+        conninfo = control.conninfo("postgres", control.superuser)
+        instance = Instance(
+            node=NODE,
+            origin="chartgate.demo/log",
+            source=name,
+            data_map=str(data_map),
+            policies=str(shipped("policies")),
+            control=conninfo,
+            legacy=hospital.conninfo(DATABASE, legacy.SERVICE),
+            host=host,
+            port=port,
+            database=DATABASE,
+        )
+        stack.enter_context(_people(state, conninfo, point.roles, instance))
+        state.save_instance(instance)
+        yield Prepared(
+            state,
+            instance,
+            point,
+            source,
+            UpstreamAddress(
+                hospital.socket_dir / f".s.PGSQL.{SOCKET_PORT}", DATABASE, legacy.SERVICE
+            ),
+            conninfo,
+            title,
+        )
+
+
+@asynccontextmanager
+async def serving(ready: Prepared) -> AsyncIterator[int]:
+    """Run the gate; answers the port it listens on. The log is closed last."""
+    state = ready.state
+    signer = load_or_create_signer(state.log_key, ready.instance.origin)
+    dropped: list[tuple[int, str]] = []
+    files = LogFiles.open(
+        state.log_dir, signer, on_recovered=lambda size, digest: dropped.append((size, digest))
+    )
+    log = LogWriter(files)
+    try:
+        started = NodeStarted(
+            at=_stamp(),
+            node=NODE,
+            policy_set=ready.point.policies.hash,
+            data_map=ready.point.data_map.hash,
+            software=f"chartgate {chartgate.__version__}",
+        )
+        recovered = (
+            Recovered(
+                at=_stamp(), node=NODE, dropped_bytes=size, dropped_sha256=digest, size=files.size
+            )
+            for size, digest in dropped
+        )
+        await log.append(tuple(encode(event) for event in (*recovered, started)))
+        tokens = PatientTokens(
+            TokenKeys(KeyStore(state.keys_dir), create=True), ready.instance.source
+        )
+        async with ControlPlaneFeed(ready.control) as people:
+            gateway = Gateway(
+                GatewayConfig(
+                    node=NODE,
+                    database=DATABASE,
+                    host=ready.instance.host,
+                    port=ready.instance.port,
+                ),
+                ready.point,
+                ready.source,
+                ready.upstream,
+                people,
+                tokens,
+                log,
+            )
+            port = await _listening(gateway, ready.instance)
+            socket = await serve_log_socket(state.log_socket, log.append)
+            keeper = asyncio.get_running_loop().create_task(_keep_checkpoint(state, log))
+            try:
+                yield port
+            finally:
+                keeper.cancel()
+                await socket.close()
+                await gateway.close()
+        await log.append((encode(NodeStopped(at=_stamp(), node=NODE, reason="asked to stop")),))
+    finally:
+        await log.close()
+        state.save_checkpoint(files.checkpoint)
+
+
+async def _listening(gateway: Gateway, instance: Instance) -> int:
+    try:
+        return await gateway.start()
+    except OSError as exc:
+        raise Misconfigured(
+            f"cannot listen on {instance.host} port {instance.port}: {exc.strerror}; "
+            "another program may be using it (choose one with --port)"
+        ) from exc
+
+
+async def _keep_checkpoint(state: State, log: LogWriter) -> None:
+    """Keep the newest checkpoint outside the log's folder, where its verifier looks for it."""
+    kept = ""
+    while True:
+        await asyncio.sleep(_CHECKPOINT_SECONDS)
+        if log.checkpoint != kept:
+            kept = log.checkpoint
+            await asyncio.to_thread(state.save_checkpoint, kept)
+
+
+def _load(
+    state: State, server: EmbeddedPostgres, data: Path | None, progress: Progress
+) -> tuple[str, str]:
+    """Load the hospital unless it is there; a different one asks for ``--reset``."""
+    wanted = "hospital" if data is None else synthea.detect_layout(data).name
+    marker = state.root / "data"
+    origin = "generated" if data is None else str(data.resolve())
+    loaded = legacy.is_loaded(server)
+    if loaded is not None:
+        before = marker.read_text("utf-8") if marker.exists() else ""
+        if loaded != wanted or before != origin:
+            raise Misconfigured(
+                f"{state.root} holds other data ({before or loaded}); start over with --reset"
+            )
+        return wanted, wanted
+    rng = random.Random(SEED)  # noqa: S311  (a demo's data, the same every time)
+    today = date.today()  # noqa: DTZ011  (the hospital's own day)
+    progress("loading the hospital" if data is None else f"loading {data.name}")
+    source = (
+        legacy.hospital_source(generate(rng, today))
+        if data is None
+        else synthea.source(data, rng, today)
+    )
+    legacy.load(server, source)
+    marker.write_text(origin, "utf-8")
+    return source.name, source.title
+
+
+def _install_map(state: State, name: str, data: Path | None) -> Path:
+    """Copy the shipped map into the state folder; Synthea's reviewed codes are drafted there."""
+    folder = state.root / "map"
+    if folder.exists():
+        shutil.rmtree(folder)
+    shutil.copytree(shipped("maps"), folder)
+    if data is not None:
+        synthea.write_reviewed_codes(data, folder / "codesets" / "reviewed.txt")
+    return folder / f"{name}.toml"
+
+
+@contextmanager
+def _people(state: State, conninfo: str, roles: RoleBook, instance: Instance) -> Iterator[None]:
+    """The demo's people in the control plane, with passwords that end with the demo."""
+    now = datetime.now(UTC)
+    lines = []
+    verifiers = {}
+    with open_control_plane(conninfo) as control:
+        control.set_roles(
+            RoleRecord(r.name, r.title, r.default_purpose or None, r.purposes, r.parents)
+            for r in roles.roles.values()
+        )
+        known = control.snapshot().persons
+        for person in PEOPLE:
+            control.upsert_person(person.username, person.full_name)
+            held = known.get(person.username)
+            if held is None or not held.live(at=now):
+                control.assign(
+                    person.username,
+                    person.role,
+                    person.department,
+                    valid_from=now,
+                    valid_until=now + timedelta(hours=person.hours) if person.hours else None,
+                    reference=person.reference,
+                )
+            password = secrets.token_urlsafe(18)
+            verifier = mint_verifier(password, salt=secrets.token_bytes(16))
+            control.set_credential(
+                person.username, verifier, now + timedelta(hours=_CREDENTIAL_HOURS)
+            )
+            verifiers[person.username] = verifier
+            lines.append(f"*:*:{instance.database}:{person.username}:{password}\n")
+    _write_private(state.passfile, "".join(lines))
+    try:
+        yield
+    finally:
+        state.passfile.unlink(missing_ok=True)
+        with contextlib.suppress(Exception), open_control_plane(conninfo) as control:
+            for name, verifier in verifiers.items():
+                control.set_credential(name, verifier, now)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+@contextmanager
+def _locked(state: State) -> Iterator[None]:
+    with state.lock_file.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"a demo is already running in {state.root}: stop it first, or use another --state"
+            ) from None
+        yield
+
+
+@contextmanager
+def _one_line_for_the_disk(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise Misconfigured(f"{exc.filename or root}: {exc.strerror or exc}") from exc
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
