@@ -282,7 +282,9 @@ def verify(
     verified = verify_log(directory, vkey, known)
     ours = directory == place.log_dir and checkpoint is None and key is None
     if ours:
-        place.save_checkpoint(verified.checkpoint)
+        newest = place.known_checkpoint()  # a running gateway may have saved a newer one
+        if newest is None or peek(newest).size <= verified.size:
+            place.save_checkpoint(verified.checkpoint)
     parsed = VerifierKey.parse(vkey)
     facts = {
         "log": str(directory),
