@@ -35,7 +35,10 @@ from chartgate.sql.write_parts import (
 
 
 def rewrite_write(node: pb.Node, views: Views, read: Read, statement_class: str = "") -> Rewritten:
-    """The write as it goes upstream; ``read`` rewrites the SELECTs that stand in it."""
+    """The write as it goes upstream; ``read`` rewrites the SELECTs that stand in it.
+
+    ``statement_class`` is the text for the audit log, if the caller has made it.
+    """
     statement = pb.Node()
     statement.CopyFrom(node)
     tree.strip(statement)
@@ -68,6 +71,7 @@ def _change(stmt: Any, action: WriteAction, views: Views, read: Read) -> Rewritt
                 f"column {name} of {target.name} decides who may see the row: not by update"
             )
     conditions += target.writable(name for name, _ in assigned)
+    conditions = list(dict.fromkeys(conditions))
     if probe.unsafe and conditions:
         raise WriteRefused(
             f"{action} on {target.name}: a condition that could raise on rows not shown"

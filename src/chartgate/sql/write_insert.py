@@ -49,7 +49,7 @@ def insert(stmt: pb.InsertStmt, views: Views, read: Read) -> Rewritten:
     source = stmt.select_stmt.select_stmt
     names = _listed(stmt, target)
     if source.values_lists:
-        names = _without_defaults(source, names or list(target.declared))
+        names = _without_defaults(source, target, names)
     if stmt.HasField("with_clause"):
         if source.HasField("with_clause"):
             raise WriteRefused("insert with two WITH clauses is not allowed")
@@ -112,11 +112,16 @@ def _listed(stmt: pb.InsertStmt, target: Target) -> list[str]:
     return names
 
 
-def _without_defaults(source: pb.SelectStmt, names: list[str]) -> list[str]:
+def _without_defaults(source: pb.SelectStmt, target: Target, listed: list[str]) -> list[str]:
     """Columns that are DEFAULT in every row are left out of the statement."""
+    names = listed or list(target.declared)
     rows = [row.list.items for row in source.values_lists]
     width = len(rows[0])
-    if any(len(row) != width for row in rows) or width > len(names):
+    if (
+        any(len(row) != width for row in rows)
+        or width > len(names)
+        or (listed and width < len(names))
+    ):
         raise WriteRefused("insert: the number of columns and of values differ")
     kept = []
     for at in range(width):

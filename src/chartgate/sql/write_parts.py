@@ -163,6 +163,27 @@ def called(relation: pb.RangeVar) -> tuple[tuple[str, ...], ...]:
     return ((relation.relname,),)
 
 
+def returned(exprs: Iterable[pb.Node], target: Target) -> list[pb.Node]:
+    """What RETURNING asks for, ``*`` written out: the columns that the person knows of."""
+    found: list[pb.Node] = []
+    for item in exprs:
+        ref = item.res_target.val.column_ref
+        if not ref.fields or ref.fields[-1].WhichOneof("node") != "a_star":
+            found.append(item)
+        elif tree.names(ref.fields[:-1]) in {(), (SELF,)}:
+            found += [_plain(name) for name in target.columns]
+        else:
+            raise WriteRefused("a name before .* that is not the table written")
+    return found
+
+
+def _plain(name: str) -> pb.Node:
+    item = pb.Node()
+    item.CopyFrom(tree.target(f"{SELF}.{tree.quoted(name)}", name))
+    item.res_target.name = ""
+    return item
+
+
 def is_default(node: pb.Node) -> bool:
     return bool(node.WhichOneof("node") == "set_to_default")
 
@@ -198,7 +219,7 @@ def probe_of(
     for value in values:
         select.target_list.append(tree.target("NULL", "x"))
         select.target_list[-1].res_target.val.CopyFrom(value)
-    select.target_list.extend(returning)
+    select.target_list.extend(returned(returning, target))
     if stmt is not None and stmt.HasField("where_clause"):
         select.where_clause.CopyFrom(stmt.where_clause)
     if stmt is not None and stmt.HasField("with_clause"):
