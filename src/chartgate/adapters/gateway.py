@@ -433,7 +433,8 @@ def _peer(wire: Wire) -> str:
 def _settings(startup: StartupMessage) -> dict[str, str]:
     """The settings a client gives at start-up: parameters, and ``options=-c name=value``."""
     given = {
-        name.lower(): value
+        # asyncpg puts the encoding's name in quotes, which PostgreSQL takes off as well.
+        name.lower(): value.strip("'")
         for name, value in startup.parameters.items()
         if name not in {"user", "database", "options"}
     }

@@ -45,7 +45,7 @@ from chartgate.demo.generator import generate
 from chartgate.demo.people import PEOPLE
 from chartgate.demo.shipped import shipped
 from chartgate.errors import Misconfigured
-from chartgate.model.event import NodeStarted, NodeStopped, Recovered, encode
+from chartgate.model.event import Event, NodeStarted, NodeStopped, Recovered, encode
 from chartgate.pgwire.scram import mint_verifier
 
 NODE: Final = "demo"
@@ -144,12 +144,12 @@ async def serving(ready: Prepared) -> AsyncIterator[int]:
             data_map=ready.point.data_map.hash,
             software=f"chartgate {chartgate.__version__}",
         )
-        recovered = (
+        recovered: list[Event] = [
             Recovered(
                 at=_stamp(), node=NODE, dropped_bytes=size, dropped_sha256=digest, size=files.size
             )
             for size, digest in dropped
-        )
+        ]
         await log.append(tuple(encode(event) for event in (*recovered, started)))
         tokens = PatientTokens(
             TokenKeys(KeyStore(state.keys_dir), create=True), ready.instance.source
@@ -233,13 +233,13 @@ def _load(
 
 
 def _install_map(state: State, name: str, data: Path | None) -> Path:
-    """Copy the shipped map into the state folder; Synthea's reviewed codes are drafted there."""
-    folder = state.root / "map"
+    """The map in force, in the state folder; Synthea's reviewed codes are drafted there."""
+    folder = state.root / "maps"
     if folder.exists():
         shutil.rmtree(folder)
-    shutil.copytree(shipped("maps"), folder)
     if data is not None:
-        synthea.write_reviewed_codes(data, folder / "codesets" / "reviewed.txt")
+        return synthea.prepare_map(data, shipped("maps"), state.root)
+    shutil.copytree(shipped("maps"), folder)
     return folder / f"{name}.toml"
 
 
