@@ -37,6 +37,10 @@ _COPIED: Final = frozenset(
     {pb.AEXPR_OP, pb.AEXPR_IN, pb.AEXPR_BETWEEN, pb.AEXPR_OP_ANY, pb.AEXPR_LIKE}
 )
 
+_RANKS: Final = frozenset(
+    {"cume_dist", "dense_rank", "ntile", "percent_rank", "rank", "row_number"}
+)
+
 
 class Pass:
     """One pass over one statement. Works in place on a copy that nobody else holds."""
@@ -61,7 +65,7 @@ class Pass:
         """Rewrite one query level, in place. ``carry``: append the patients' keys if it can."""
         judging, self.expressions.judging = self.expressions.judging, True
         try:
-            return self._query(stmt, parent, env, carry=carry and is_plain(stmt), top=top)
+            return self._query(stmt, parent, env, carry=carry and is_plain(stmt, top=top), top=top)
         finally:
             self.expressions.judging = judging
 
@@ -227,8 +231,11 @@ class Pass:
             ):
                 nodes += self._star(node, scope, cols)
                 continue
+            name = target.name or output_name(target.val)
             self.expressions.judged(target.val, scope, env)
-            cols.append(self._output(target, scope))
+            if not target.name and output_name(target.val) != name:
+                target.name = name  # as the client would see it without us
+            cols.append(self._output(target, name, scope))
             nodes.append(node)
         if len(nodes) != len(given) or any(
             new is not old for new, old in zip(nodes, given, strict=True)
@@ -238,8 +245,7 @@ class Pass:
             stmt.target_list.extend(fresh)
         return cols
 
-    def _output(self, target: pb.ResTarget, scope: Scope) -> Col:
-        name = target.name or output_name(target.val)
+    def _output(self, target: pb.ResTarget, name: str, scope: Scope) -> Col:
         val = target.val
         which = val.WhichOneof("node")
         if which == "column_ref":
@@ -318,8 +324,16 @@ class Pass:
         base.quals.append(copied)
 
 
-def is_plain(stmt: pb.SelectStmt) -> bool:
-    """Whether a row of the result is a row of the FROM clause, so that keys can ride along."""
+def is_plain(stmt: pb.SelectStmt, *, top: bool = False) -> bool:
+    """Whether a row of the result is a row of the FROM clause, so that keys can ride along.
+
+    A window that takes values of other rows counts as plain only at the top and without LIMIT,
+    where those rows are in the result too.
+    """
+    if _mixes_rows(*stmt.target_list, *stmt.sort_clause) and (
+        not top or stmt.HasField("limit_count") or stmt.HasField("limit_offset")
+    ):
+        return False
     return (
         stmt.op == pb.SETOP_NONE
         and not stmt.values_lists
@@ -328,6 +342,22 @@ def is_plain(stmt: pb.SelectStmt) -> bool:
         and not stmt.HasField("having_clause")
         and not has_aggregate(*stmt.target_list, *stmt.sort_clause)
     )
+
+
+def _mixes_rows(*nodes: Message) -> bool:
+    """Whether a window function brings in more of other rows than how many there are."""
+    for node in nodes:
+        if isinstance(node, pb.SubLink | pb.SelectStmt):
+            continue
+        if (
+            isinstance(node, pb.FuncCall)
+            and node.HasField("over")
+            and tree.names(node.funcname)[-1] not in _RANKS
+        ):
+            return True
+        if _mixes_rows(*tree.children(node)):
+            return True
+    return False
 
 
 def renamed_cols(cols: list[Col], renamed: tuple[str, ...]) -> list[Col]:

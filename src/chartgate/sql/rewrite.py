@@ -77,7 +77,7 @@ def rewrite_select(node: pb.Node, views: Views) -> Rewritten:
     original.CopyFrom(node)
     admit(original)
     select = original.select_stmt
-    carry = is_plain(select)
+    carry = is_plain(select, top=True)
     try:
         done, main, count = _pass(original, views, carry=carry)
     except CannotCarry:

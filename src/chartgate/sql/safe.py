@@ -25,6 +25,7 @@ _FAMILIES: Final = {
     "timestamp with time zone": "time", "uuid": "uuid", "boolean": "bool", "bool": "bool",
     "double precision": "float", "float8": "float",
 }  # fmt: skip
+_FOLDED: Final = frozenset({"int", "text", "bpchar", "uuid", "bool", "float"})
 _COMPARES: Final = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
 _LIKES: Final = frozenset({"~~", "!~~"})
 _CONSTANT: Final = "constant"
@@ -149,6 +150,8 @@ def _array(node: pb.Node, left: str) -> bool:
     """An array given with the statement: ``$1``, ``'{…}'``, ``ARRAY[1, 2]``, cast or not."""
     which = node.WhichOneof("node")
     if which == "type_cast":
+        if node.type_cast.arg.WhichOneof("node") == "param_ref":
+            return False  # casting an array is STABLE: made when a row is met, see (4)
         return comparable(left, _named(node.type_cast)) and _array(node.type_cast.arg, left)
     if which == "a_array_expr":
         return all(
@@ -161,8 +164,12 @@ def _array(node: pb.Node, left: str) -> bool:
 
 def _cast(cast: pb.TypeCast, type_of: TypeOf) -> bool:
     which = cast.arg.WhichOneof("node")
-    if which in ("a_const", "param_ref"):
-        return True
+    if which == "a_const":
+        return True  # read by the grammar's own caster, before any row
+    if which == "param_ref":
+        # (4) a parameter declared as text is cast when the plan is made, unless the cast is only
+        # STABLE, as those of dates are: then it is made when a row is met
+        return not cast.type_name.array_bounds and _named(cast) in _FOLDED
     return (
         _named(cast) == "text"
         and not cast.type_name.array_bounds
