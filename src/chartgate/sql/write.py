@@ -11,9 +11,10 @@ from typing import Any
 
 from postgast import pg_query_pb2 as pb
 
-from chartgate.sql import tree
+from chartgate.sql import redact, tree
 from chartgate.sql.admit import admit
-from chartgate.sql.statement import Rewritten
+from chartgate.sql.parse import ParsedStatement
+from chartgate.sql.statement import Rewritten, TableRead
 from chartgate.sql.views import Views, WriteAction
 from chartgate.sql.write_insert import insert
 from chartgate.sql.write_parts import (
@@ -37,7 +38,8 @@ from chartgate.sql.write_parts import (
 def rewrite_write(node: pb.Node, views: Views, read: Read, statement_class: str = "") -> Rewritten:
     """The write as it goes upstream; ``read`` rewrites the SELECTs that stand in it.
 
-    ``statement_class`` is the text for the audit log, if the caller has made it.
+    ``statement_class`` is the text for the audit log, if the caller has made it already; made
+    here, it shows the names of the tables and columns that policy knows.
     """
     statement = pb.Node()
     statement.CopyFrom(node)
@@ -53,7 +55,15 @@ def rewrite_write(node: pb.Node, views: Views, read: Read, statement_class: str 
             done = _change(statement.delete_stmt, "delete", views, read)
         case other:  # pragma: no cover - the dispatcher sends nothing else
             raise WriteRefused(f"{other} is not a write")
-    return replace(done, statement_class=statement_class)
+    return replace(done, statement_class=statement_class or _class(node, done.tables))
+
+
+def _class(node: pb.Node, tables: tuple[TableRead, ...]) -> str:
+    known: set[str] = set()
+    for read in tables:
+        known |= {read.table.schema, read.table.name}
+        known |= {column.name for column in read.view.columns}
+    return redact.statement_class(ParsedStatement(node, 0), known)
 
 
 def _change(stmt: Any, action: WriteAction, views: Views, read: Read) -> Rewritten:

@@ -174,7 +174,6 @@ REFUSED = {
     "DELETE FROM ONLY patient": "ONLY",
     "UPDATE patient this SET note = 'x'": "this",
     "UPDATE patient SET note = (SELECT max(this.name) FROM department this)": "this",
-    "UPDATE patient SET note = (SELECT max(name) FROM department AS x(this))": "column|name",
     "WITH this AS (SELECT 1) UPDATE patient SET note = 'x'": "this",
     "UPDATE patient SET (note, last_name) = ('a', 'b')": "multi assign",
     "UPDATE patient SET note[1] = 'a'": "part of a column",
@@ -241,11 +240,7 @@ def test_what_nobody_may_write_is_refused_before_anything_is_sent() -> None:
 def test_an_insert_judges_the_new_row_and_casts_without_cutting() -> None:
     done = rewritten("INSERT INTO patient (patient_id, mrn, dept_id) VALUES ($1, $2, $3)")
     assert done.kind is Kind.INSERT
-    assert (
-        "(VALUES ($1::text, $2::pg_catalog.text, $3::int))"
-        in done.sql.replace("::pg_catalog.text", "::pg_catalog.text")
-        or "$2::text" in done.sql
-    )
+    assert "VALUES ($1::text, $2::pg_catalog.text, $3::int)" in done.sql
     assert "varchar(8)" not in done.sql
     assert "WHERE CASE WHEN this.dept_id = 1 THEN true ELSE" in done.sql
     assert "NULL::date AS born" in done.sql
