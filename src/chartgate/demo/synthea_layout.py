@@ -132,7 +132,7 @@ SPECIAL_WORDS = (
     r"|sertraline|fluoxetine|citalopram|paroxetine|venlafaxine|bupropion|lithium|quetiapine"
     r"|violence|rape|assault|partner|victim|crafft|relax"
     r"|hiv|immunodefic|sexual|contracep|pregnan|natal|abortion|termination|miscarr|childbirth"
-    r"|fetal|fetus|fundal|obstet|labor\b|gonorr|chlamyd|syphil|day pack|vaginal|medroxyprogest"
+    r"|fetal|fetus|fundal|obstet|of labor\b|gonorr|chlamyd|syphil|day pack|vaginal|medroxyprogest"
     r"|vasectomy|sterili[sz]ation|preeclampsia|tubal"
 )
 """A code described with one of these words is never taken for ordinary without a person."""
