@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from chartgate.adapters.state import ENVIRONMENT, Instance, State, default_root
+from chartgate.adapters.state import ENVIRONMENT, Instance, RolledBack, State, default_root
 from chartgate.errors import Misconfigured
+from chartgate.tlog.checkpoint import Checkpoint, sign_checkpoint
+from chartgate.tlog.note import ED25519, VerifierKey
 
 INSTANCE = Instance(
     node="n",
@@ -52,11 +54,26 @@ def test_a_folder_without_an_instance_or_with_a_damaged_one_is_told(state: State
         state.instance()
 
 
+def checkpoint(size: int, root: int = 0) -> str:
+    key = VerifierKey("log.example", ED25519, bytes(32))
+    return sign_checkpoint(Checkpoint(key.name, size, bytes([root]) * 32), key, lambda _: bytes(64))
+
+
 def test_the_known_checkpoint_is_remembered(state: State) -> None:
     assert state.known_checkpoint() is None
-    state.save_checkpoint("one\n")
-    state.save_checkpoint("two\n")
-    assert state.known_checkpoint() == "two\n"
+    for size in (1, 1, 2):
+        state.save_checkpoint(checkpoint(size))
+        assert state.known_checkpoint() == checkpoint(size)
+
+
+@pytest.mark.parametrize("other", [checkpoint(4), checkpoint(5, root=1)])
+def test_the_evidence_of_a_longer_or_another_log_is_not_overwritten(
+    state: State, other: str
+) -> None:
+    state.save_checkpoint(checkpoint(5))
+    with pytest.raises(RolledBack, match="rolled back or replaced"):
+        state.save_checkpoint(other)
+    assert state.known_checkpoint() == checkpoint(5)
 
 
 def test_the_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

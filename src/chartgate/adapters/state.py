@@ -25,9 +25,15 @@ from pathlib import Path
 
 import msgspec
 
-from chartgate.errors import Misconfigured
+from chartgate.errors import Corrupt, Misconfigured
 
 ENVIRONMENT = "CHARTGATE_STATE"
+
+
+class RolledBack(Corrupt):
+    """The log is not one that grew from what the known checkpoint was signed over."""
+
+    code = "rolled_back"
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,7 +152,22 @@ class State:
             return None
 
     def save_checkpoint(self, checkpoint: str) -> None:
-        """Remember a checkpoint; the caller has verified that it extends the known one."""
+        """Remember a checkpoint of the log as it is now.
+
+        Raises ``RolledBack`` instead of forgetting that the log was once longer, or another: the
+        known checkpoint is the evidence of it.
+        """
+        from chartgate.tlog.checkpoint import peek  # loads cryptography: not for every command
+
+        fresh, known = peek(checkpoint), self.known_checkpoint()
+        if known is not None:
+            kept = peek(known)
+            if fresh.size < kept.size or (fresh.size == kept.size and fresh.root != kept.root):
+                raise RolledBack(
+                    f"the audit log has {fresh.size} entries, but the checkpoint in "
+                    f"{self.checkpoint_file} is over {kept.size}: the log was rolled back or "
+                    "replaced"
+                )
         _replace(self.checkpoint_file, checkpoint.encode())
 
 

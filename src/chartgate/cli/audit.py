@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, tzinfo
 from functools import wraps
@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from chartgate.adapters.state import Instance, State, default_root
+from chartgate.adapters.state import Instance, RolledBack, State, default_root
 from chartgate.errors import ChartgateError, Misconfigured
 
 if TYPE_CHECKING:
@@ -282,8 +282,7 @@ def verify(
     verified = verify_log(directory, vkey, known)
     ours = directory == place.log_dir and checkpoint is None and key is None
     if ours:
-        newest = place.known_checkpoint()  # a running gateway may have saved a newer one
-        if newest is None or peek(newest).size <= verified.size:
+        with suppress(RolledBack):  # a running gateway has saved a newer one meanwhile
             place.save_checkpoint(verified.checkpoint)
     parsed = VerifierKey.parse(vkey)
     facts = {
