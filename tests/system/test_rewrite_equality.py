@@ -258,13 +258,15 @@ class Query:
                 continue
             other, more = self.source(ctes, {}, depth)
             kind = rng.choice(
-                ["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN"]
+                ["JOIN", "JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN"]
             )
             both = {**scope, **more}
             shared = {a.split(".")[1] for a, k in scope.items() if k == "integer"} & {
                 a.split(".")[1] for a, k in more.items() if k == "integer"
             }
             single = [n for n in sorted(shared) if sum(a.endswith("." + n) for a in both) == 2]
+            if kind in ("LEFT JOIN", "RIGHT JOIN", "FULL JOIN"):
+                self.rows_only = False  # a row without a partner is in the answer for want of one
             if kind == "CROSS JOIN":
                 text += f" CROSS JOIN {other}"
             elif single and "FULL" not in kind and rng.random() < 0.3:
@@ -304,7 +306,8 @@ class Query:
                 f" max({value}) AS {names[2][0]} FROM {source}{where} GROUP BY {how}{having}"
             )
             return text, names
-        if shape < 0.3 and top:
+        if shape < 0.3 and top and " AS t" in source and "(r" not in source:
+            # renamed columns: a table's row type keeps its own names, a derived table's does not
             alias = rng.choice(sorted({a.split(".")[0] for a in scope}))
             return (
                 f"SELECT {alias}::text AS x, row_to_json({alias})::text AS y FROM {source}{where}",
@@ -437,7 +440,8 @@ def check(database: Database, sql: str, *, rows_only: bool) -> None:
         done = rewrite(split(sql)[0], Person())
     except Refused as exc:
         COUNTS["refused"] += 1
-        assert isinstance(wanted, str) or "nested" in str(exc), f"{exc}: {sql}"
+        if not isinstance(wanted, str) and "nested" not in str(exc):
+            raise
         return
     assert isinstance(done, Rewritten)
     got = database.ask("pg_catalog", done.sql)

@@ -32,7 +32,7 @@ def statement_class(statement: ParsedStatement, known: Container[str] = frozense
         _Redaction(known).message(node)
         return str(postgast.deparse(tree))
     except Exception:  # noqa: BLE001 - whatever the grammar cannot write: its kind alone
-        return which.removesuffix("_stmt").replace("_", " ").upper()
+        return str(which).removesuffix("_stmt").replace("_", " ").upper()
 
 
 class _Redaction:
