@@ -258,6 +258,25 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
         base.rmdir()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's data can lie elsewhere")
+def test_data_whose_state_folder_was_deleted_by_hand_are_removed(
+    server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    server.start()
+    kept = server.log_file.parent
+    forsaken = EmbeddedPostgres(tmp_path / "forsaken")
+    forsaken.start()
+    forsaken.stop()
+    home = forsaken.log_file.parent
+    assert home != forsaken.directory
+    shutil.rmtree(forsaken.directory)
+    with EmbeddedPostgres(tmp_path / "third") as third:
+        assert not home.exists()
+        assert kept.exists()
+    third.destroy()
+    assert not third.log_file.parent.exists()
+
+
 PLAIN = """
 import os, sys
 os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[2])); os.chdir("/")

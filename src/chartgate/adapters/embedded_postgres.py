@@ -39,6 +39,7 @@ from chartgate.adapters.embedded_programs import (
     is_reachable,
     name_of,
     readable_binaries,
+    remove_forsaken,
     server_account,
     stop_orphan,
 )
@@ -213,10 +214,14 @@ class EmbeddedPostgres:
         if os.geteuid() != 0 or is_reachable(self.directory, account):
             return self.directory
         _ROOT_HOME.mkdir(mode=0o711, parents=True, exist_ok=True)
+        remove_forsaken(_ROOT_HOME)
         home = _ROOT_HOME / secrets.token_hex(8)
         home.mkdir(mode=0o711)
         home.chmod(0o711)
         pointer.write_text(f"{home}\n", "utf-8")
+        # Written after the pointer: a folder without it is never taken for forsaken.
+        device = self.directory.stat().st_dev
+        (home / "origin").write_text(f"{device}\n{self.directory}\n", "utf-8")
         return home
 
     def _start(self) -> None:

@@ -217,6 +217,34 @@ def _serves(pid: int, data: Path) -> bool:
     return os.fsencode(data) in said.stdout
 
 
+def remove_forsaken(homes: Path) -> None:
+    """Remove data folders whose state folder was deleted by hand: nothing can reach them.
+
+    A state folder on a disk that is not mounted now looks deleted too; then what is left of its
+    path lies on another device than before, and the data stay.
+    """
+    for home in homes.iterdir():
+        try:
+            device, _, origin = (home / "origin").read_text("utf-8").strip().partition("\n")
+        except OSError:
+            continue
+        state = Path(origin)
+        pointer = state / "location"
+        if pointer.exists() and pointer.read_text("utf-8").strip() == str(home):
+            continue
+        left = next(step for step in (state, *state.parents) if step.exists())
+        if str(left.stat().st_dev) == device and not _is_served(home / "data"):
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _is_served(data: Path) -> bool:
+    try:
+        first = (data / "postmaster.pid").read_text("utf-8").split("\n", 1)[0].strip()
+    except OSError:
+        return False
+    return first.isdecimal() and _serves(int(first), data)
+
+
 def end(process: subprocess.Popen[bytes], signals: Sequence[signal.Signals]) -> None:
     for number in signals:
         if process.poll() is not None:
