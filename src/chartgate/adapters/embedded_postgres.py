@@ -213,7 +213,9 @@ class EmbeddedPostgres:
             return home
         if os.geteuid() != 0 or is_reachable(self.directory, account):
             return self.directory
-        _ROOT_HOME.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if not _ROOT_HOME.exists():
+            _ROOT_HOME.mkdir(mode=0o711, parents=True, exist_ok=True)
+            _ROOT_HOME.chmod(0o711)  # whatever the umask
         remove_forsaken(_ROOT_HOME)
         home = _ROOT_HOME / secrets.token_hex(8)
         home.mkdir(mode=0o711)
@@ -383,7 +385,9 @@ def _one_line(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno == errno.ENOSPC:
+        # Copying a tree reports all its errors in one text and without a number.
+        if exc.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(exc):
             raise ServerUnavailable(f"the disk that holds {directory} is full") from exc
         where = exc.filename or directory
-        raise ServerUnavailable(f"{where}: {os.strerror(exc.errno or 0)}") from exc
+        why = os.strerror(exc.errno) if exc.errno else "files could not be copied"
+        raise ServerUnavailable(f"{where}: {why}") from exc
