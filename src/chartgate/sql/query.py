@@ -6,6 +6,7 @@ Where a query can carry the patients' keys to its result, they are appended at i
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import Message
@@ -240,9 +241,10 @@ class Pass:
         if len(nodes) != len(given) or any(
             new is not old for new, old in zip(nodes, given, strict=True)
         ):
-            fresh = [_copied(node) for node in nodes]
+            fresh = pb.SelectStmt()
+            fresh.target_list.extend(nodes)
             del stmt.target_list[:]
-            stmt.target_list.extend(fresh)
+            stmt.target_list.extend(fresh.target_list)
         return cols
 
     def _output(self, target: pb.ResTarget, name: str, scope: Scope) -> Col:
@@ -290,9 +292,7 @@ class Pass:
                 raise Refused("ORDER BY position is not in the select list")
         for alias, name in names.keys:
             key = self.fresh("k")
-            target = _target((alias, name))
-            target.res_target.name = key
-            stmt.target_list.append(target)
+            stmt.target_list.append(_target((alias, name), key))
             keys.append(key)
         return keys
 
@@ -403,7 +403,9 @@ def _copied(node: pb.Node) -> pb.Node:
     return copy
 
 
-def _target(parts: tuple[str, ...]) -> pb.Node:
+@lru_cache(maxsize=4096)
+def _target(parts: tuple[str, ...], name: str = "") -> pb.Node:
+    """``alias.column [AS name]`` of a target list. Shared: copy it, never change it."""
     copy = _copied(tree.target(".".join(tree.quoted(part) for part in parts), "x"))
-    copy.res_target.ClearField("name")
+    copy.res_target.name = name
     return copy

@@ -5,14 +5,18 @@ rows, the derived table ends in ``OFFSET 0``, which keeps the planner from mergi
 that are safe are copied inside, so that indexes still serve.
 """
 
+from functools import lru_cache
+from typing import Final
+
 from google.protobuf.message import Message
 from postgast import pg_query_pb2 as pb
 
 from chartgate.sql import tree
 from chartgate.sql.scope import Base, Col, Relation
-from chartgate.sql.views import TableView
+from chartgate.sql.views import TableName, TableView
 
-MARK = "__cg"
+_LEAVES: Final = frozenset({"column_ref", "a_const", "param_ref", "string"})
+MARK: Final = "__cg"
 """Stands as the catalog name of a placeholder until it is known what is used of the table."""
 
 
@@ -47,21 +51,38 @@ def derived(
 
     ``columns`` are (column of the view, name it shall have); in the view's order.
     """
-    table = view.table.name
+    expressions = {column.name: column.expression for column in view.columns}
+    targets = [(expressions[name], alias) for name, alias in columns]
+    if key is not None and view.patient is not None:
+        targets.append((view.patient, key))
+    select = pb.SelectStmt()
+    select.CopyFrom(
+        _derived(view.table.name, tuple(targets), view.row_predicate, only=only, barrier=barrier)
+    )
+    if quals:
+        policy = [select.where_clause] if select.HasField("where_clause") else []
+        both = tree.conjoin([*policy, *quals])
+        select.where_clause.CopyFrom(both)
+    return select
+
+
+@lru_cache(maxsize=2048)
+def _derived(
+    table: TableName,
+    targets: tuple[tuple[str, str], ...],
+    predicate: str | None,
+    *,
+    only: bool,
+    barrier: bool,
+) -> pb.SelectStmt:
+    """The derived table without copied conditions. Shared: copy it, never change it."""
     select = tree.select(
         f"SELECT FROM {'ONLY ' if only else ''}"
         f"{tree.quoted(table.schema)}.{tree.quoted(table.name)} AS this"
     )
-    expressions = {column.name: column.expression for column in view.columns}
-    for name, alias in columns:
-        select.target_list.append(tree.target(expressions[name], alias))
-    if key is not None and view.patient is not None:
-        select.target_list.append(tree.target(view.patient, key))
-    conditions = list(quals)
-    if view.row_predicate is not None:
-        conditions.insert(0, tree.expression(f"({view.row_predicate})"))
-    if conditions:
-        select.where_clause.CopyFrom(tree.conjoin(conditions))
+    select.target_list.extend(tree.target(expression, alias) for expression, alias in targets)
+    if predicate is not None:
+        select.where_clause.CopyFrom(tree.expression(f"({predicate})"))
     if barrier:
         fence = tree.select("SELECT OFFSET 0")
         select.limit_offset.CopyFrom(fence.limit_offset)
@@ -71,18 +92,17 @@ def derived(
 
 def placeholder(node: pb.Node, index: int, alias: str) -> None:
     """Put a mark where the derived table will stand."""
-    node.range_var.CopyFrom(
-        tree.select(f"SELECT FROM {MARK}.{MARK}.{tree.quoted(str(index))} AS {tree.quoted(alias)}")
-        .from_clause[0]
-        .range_var
-    )
+    node.CopyFrom(tree.item(f"{MARK}.{MARK}.{tree.quoted(str(index))} AS {tree.quoted(alias)}"))
 
 
 def fill(message: Message, bases: list[tuple[Base, Relation]], *, unsafe: bool) -> bool:
     """Replace every mark by its derived table; says whether any got a barrier."""
     fenced = False
     for child in tree.children(message):
-        if not isinstance(child, pb.Node) or child.WhichOneof("node") != "range_var":
+        which = child.WhichOneof("node") if isinstance(child, pb.Node) else ""
+        if which in _LEAVES:
+            continue
+        if which != "range_var":
             fenced = fill(child, bases, unsafe=unsafe) or fenced
         elif child.range_var.catalogname == MARK:
             base, found = bases[int(child.range_var.relname)]
@@ -93,8 +113,8 @@ def fill(message: Message, bases: list[tuple[Base, Relation]], *, unsafe: bool) 
                 for column, col in zip(base.view.columns, found.cols, strict=True)
                 if column.name in base.used
             )
-            shell = tree.select(f"SELECT FROM (SELECT) AS {tree.quoted(alias)}").from_clause[0]
-            shell.range_subselect.subquery.select_stmt.CopyFrom(
+            child.CopyFrom(tree.item(f"(SELECT) AS {tree.quoted(alias)}"))
+            child.range_subselect.subquery.select_stmt.CopyFrom(
                 derived(
                     base.view,
                     columns,
@@ -104,6 +124,5 @@ def fill(message: Message, bases: list[tuple[Base, Relation]], *, unsafe: bool) 
                     barrier=barrier,
                 )
             )
-            child.CopyFrom(shell)
             fenced = fenced or barrier
     return fenced

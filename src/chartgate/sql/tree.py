@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import postgast
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 from postgast import pg_query_pb2 as pb
 
@@ -32,6 +33,38 @@ HIDDEN = "__cg_"
 """Names that begin so are ours; a statement that uses one is refused."""
 
 
+def _placeless() -> type[Message]:
+    """``ParseResult`` of the same grammar without positions: equality in one native comparison."""
+    file = descriptor_pb2.FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(file)
+    file.name = "chartgate_placeless.proto"
+    for message in file.message_type:
+        kept = [
+            field
+            for field in message.field
+            if not (field.name in POSITIONS and field.type == field.TYPE_INT32)
+            and not (message.name == "ParseResult" and field.name == "version")
+        ]
+        del message.field[:]
+        message.field.extend(kept)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    name = pb.ParseResult.DESCRIPTOR.full_name
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+
+
+_PLACELESS = _placeless()
+
+
+def placeless(tree: pb.ParseResult) -> Message:
+    """The tree without positions and grammar version, for comparison."""
+    message = _PLACELESS()
+    message.ParseFromString(tree.SerializeToString())
+    # (1) what the reduced grammar does not know is exactly what carries no meaning
+    message.DiscardUnknownFields()  # type: ignore[attr-defined]
+    return message
+
+
 class NotFaithful(Refused):
     """Our own text, read again, is not the tree we meant: nothing is sent."""
 
@@ -43,7 +76,7 @@ def _fields(descriptor: Any) -> dict[str, tuple[str, bool]]:
     """Per message type: which set fields are positions, messages or lists of messages."""
     kinds: dict[str, tuple[str, bool]] = {}
     for field in descriptor.fields:
-        if field.name in POSITIONS:
+        if field.name in POSITIONS and field.type == field.TYPE_INT32:
             kinds[field.name] = ("position", False)
         elif field.message_type is not None:
             kinds[field.name] = ("message", field.is_repeated)
@@ -131,6 +164,11 @@ def target(expression: str, name: str) -> pb.Node:
     if len(template.target_list) != 1 or template.from_clause or template.sort_clause:
         raise Misconfigured("an expression of a view is not one expression")
     return template.target_list[0]
+
+
+def item(text: str) -> pb.Node:
+    """A FROM item. Shared: copy it, never change it."""
+    return _template(f"SELECT FROM {text}").from_clause[0]
 
 
 def expression(text: str) -> pb.Node:
