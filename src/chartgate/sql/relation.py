@@ -99,10 +99,9 @@ def fill(message: Message, bases: list[tuple[Base, Relation]], *, unsafe: bool) 
     """Replace every mark by its derived table; says whether any got a barrier."""
     fenced = False
     for child in tree.children(message):
-        which = child.WhichOneof("node") if isinstance(child, pb.Node) else ""
-        if which in _LEAVES:
+        if isinstance(child, pb.Node) and child.WhichOneof("node") in _LEAVES:
             continue
-        if which != "range_var":
+        if not isinstance(child, pb.Node) or child.WhichOneof("node") != "range_var":
             fenced = fill(child, bases, unsafe=unsafe) or fenced
         elif child.range_var.catalogname == MARK:
             base, found = bases[int(child.range_var.relname)]

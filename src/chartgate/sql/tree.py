@@ -61,7 +61,7 @@ def placeless(tree: pb.ParseResult) -> Message:
     message = _PLACELESS()
     message.ParseFromString(tree.SerializeToString())
     # (1) what the reduced grammar does not know is exactly what carries no meaning
-    message.DiscardUnknownFields()  # type: ignore[attr-defined]
+    message.DiscardUnknownFields()
     return message
 
 
