@@ -264,6 +264,13 @@ def test_the_person_sees_their_own_name_and_schema(hospital: Hospital) -> None:
     assert hospital.rows(query) == [("d.okafor", "d.okafor", "clinic", "clinic")]
 
 
+def test_a_setting_named_at_run_time_is_answered_only_if_listed(hospital: Hospital) -> None:
+    query = "SELECT current_setting(v.n) FROM (VALUES {}) AS v(n)"
+    names = ("jit", "Search_Path", "data_directory", "log_line_prefix")
+    rows = hospital.rows(query.format(", ".join(f"('{name}')" for name in names)))
+    assert [row[0] for row in rows] == ["on", "clinic", None, None]
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -94,6 +94,8 @@ FUNCTIONS: Final[Mapping[str, str]] = _listed(
             pg_function_is_visible pg_opclass_is_visible pg_operator_is_visible
             pg_opfamily_is_visible pg_statistics_obj_is_visible pg_table_is_visible
             pg_ts_config_is_visible pg_type_is_visible""",
+        # asyncpg sends it whenever a connection goes back to its pool
+        "releases locks of which a person can hold none": "pg_advisory_unlock_all",
         "describes an object of the catalog by oid, kept to what the person may see": """
             col_description obj_description pg_get_constraintdef pg_get_function_arguments
             pg_get_function_identity_arguments pg_get_function_result pg_get_functiondef
@@ -250,6 +252,7 @@ SETTINGS: Final[Mapping[str, SettingRule]] = MappingProxyType(
         "lc_ctype": SettingRule(_SHOWN),
         "in_hot_standby": SettingRule(_SHOWN),
         "is_superuser": SettingRule(_SHOWN),
+        "default_table_access_method": SettingRule(_SHOWN),
     }
 )
 """Settings by lower-case name. Absent: neither SET nor SHOW."""

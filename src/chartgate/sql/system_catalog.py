@@ -72,6 +72,7 @@ _PREDICATES: Final[Mapping[str, Callable[[Scene], str | None]]] = MappingProxyTy
         "pg_settings": _settings,
         "pg_statistic_ext": lambda scene: scene.is_table("this.stxrelid"),
         "pg_tables": lambda scene: scene.is_named("this.schemaname", "this.tablename"),
+        "pg_tablespace": _system_only,
         "pg_type": lambda scene: scene.is_type("this.oid"),
         "schemata": lambda scene: scene.is_schema("this.schema_name"),
         "tables": lambda scene: scene.is_named("this.table_schema", "this.table_name"),

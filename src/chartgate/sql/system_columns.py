@@ -92,6 +92,7 @@ COLUMNS: Final[Mapping[TableName, frozenset[str]]] = MappingProxyType(
                 typisdefined typdelim typrelid typsubscript typelem typarray typinput typoutput
                 typreceive typsend typmodin typmodout typanalyze typalign typstorage typnotnull
                 typbasetype typtypmod typndims typcollation typdefaultbin typdefault typacl""",
+            ("pg_catalog", "pg_tablespace"): "oid spcname spcowner spcoptions",
             (
                 "pg_catalog",
                 "pg_tables",

@@ -115,9 +115,15 @@ def substitute(node: pb.Node, scene: Scene) -> pb.Node | None:
 
 
 def check_setting_call(call: pb.FuncCall) -> None:
-    """Refuse ``current_setting`` and ``set_config`` but for listed settings and constant values."""
+    """Refuse ``current_setting`` and ``set_config`` but for listed settings and constant values.
+
+    A name that is not constant passes for ``current_setting`` alone: ``substitute`` then puts the
+    list into the query.
+    """
     name = _function(call)
     setting = _constant(call.args, 0)
+    if name == "current_setting" and call.args and setting is None:
+        return
     rule = SETTINGS.get(setting.lower()) if setting is not None else None
     if rule is None:
         raise Refused(f"function {name}: not a listed setting given as a constant")
@@ -133,9 +139,7 @@ def _call(call: pb.FuncCall, scene: Scene) -> pb.Node | None:
     args = call.args
     if name in {"current_setting", "set_config"}:
         check_setting_call(call)
-        if (_constant(args, 0) or "").lower() == "search_path":
-            return _filled(literal(", ".join(map(_identifier, scene.search_path))))
-        return None
+        return _setting(name, args, scene)
     if name in {"current_schema", "current_user", "session_user"} and not args:
         return _filled(
             _as_name(_current_schema(scene) if name == "current_schema" else scene.login)
@@ -161,6 +165,23 @@ def _call(call: pb.FuncCall, scene: Scene) -> pb.Node | None:
         kept = _kept("oid", "__cg_arg", _DESCRIBES[name](scene))
         return _with_first(call, _filled(kept, args[0]))
     return None
+
+
+def _setting(name: str, args: Sequence[pb.Node], scene: Scene) -> pb.Node | None:
+    path = literal(", ".join(map(_identifier, scene.search_path)))
+    setting = _constant(args, 0)
+    if setting is not None:
+        return _filled(path) if setting.lower() == "search_path" else None
+    if name != "current_setting":
+        return None
+    listed = array(map(literal, sorted(SETTINGS)), "text")
+    return _filled(
+        f"(SELECT CASE WHEN pg_catalog.lower(__cg_v.o) = 'search_path' THEN {path}"
+        " ELSE pg_catalog.current_setting(__cg_v.o, true) END"
+        " FROM (SELECT CAST(__cg_arg AS pg_catalog.text)) AS __cg_v(o)"
+        f" WHERE pg_catalog.lower(__cg_v.o) = ANY ({listed}))",
+        args[0],
+    )
 
 
 def _name_of(node: pb.Node, scene: Scene) -> pb.Node | None:

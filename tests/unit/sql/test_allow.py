@@ -38,7 +38,8 @@ def test_a_dangerous_function_is_on_no_list(name: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["lo_", "pg_advisory", "txid_", "has_", "pg_stat_", "dblink"])
 def test_no_function_of_a_dangerous_family_is_listed(prefix: str) -> None:
-    assert not [name for name in allow.FUNCTIONS if name.startswith(prefix)]
+    found = {name for name in allow.FUNCTIONS if name.startswith(prefix)}
+    assert found <= {"pg_advisory_unlock_all"}  # it takes no lock: drivers reset with it
 
 
 def test_every_listed_node_and_field_exists_in_the_parser() -> None:

@@ -182,7 +182,8 @@ def test_a_listed_setting_by_constant_passes(call: str) -> None:
     "call",
     [
         "current_setting('data_directory')",
-        "current_setting(c.name)",
+        "current_setting()",
+        "set_config(c.name, 'off', false)",
         "set_config('role', 'owner', false)",
         "set_config('search_path', 'evil', false)",
         "set_config('jit', c.tax_no, false)",
@@ -195,6 +196,15 @@ def test_a_listed_setting_by_constant_passes(call: str) -> None:
 def test_a_setting_cannot_carry_a_value_or_change_the_meaning_of_text(call: str) -> None:
     with pytest.raises(Refused, match="function"):
         check_setting_call(parsed(call).func_call)
+
+
+def test_a_setting_named_at_run_time_is_looked_up_among_the_listed_ones_only() -> None:
+    check_setting_call(parsed("current_setting($1)").func_call)
+    text = shown("current_setting($1)")
+    assert text is not None
+    assert "'jit'" in text
+    assert "data_directory" not in text
+    assert "THEN 'clinic' ELSE pg_catalog.current_setting(__cg_v.o, true)" in text
 
 
 def test_a_table_behind_an_earlier_schema_of_the_path_is_not_visible_by_its_bare_name() -> None:
