@@ -118,6 +118,10 @@ class TablePlanner:
             ),
         )
 
+    def shows(self, rules: Mapping[str, LabelRules]) -> bool:
+        """Whether some row could be visible; without working out the view."""
+        return self._at_least(self._mapped.row_category, Disclosure.MASKED, rules) != NEVER
+
     def write(self, action: WriteAction, rules: Mapping[str, Rule]) -> WriteView:
         """What may be written: each column by its category, the row by its row category."""
         row = self._writable(self._mapped.row_category, rules)

@@ -114,9 +114,13 @@ def children(message: Message) -> Iterator[Message]:
 
 def walk(message: Message) -> Iterator[Message]:
     """The message and everything below it, parents first."""
-    yield message
-    for child in children(message):
-        yield from walk(child)
+    waiting = [message]
+    while waiting:  # nested generators would cost the depth again at every node
+        found = waiting.pop()
+        yield found
+        below = list(children(found))
+        below.reverse()
+        waiting += below
 
 
 def inner(node: pb.Node) -> Message:
