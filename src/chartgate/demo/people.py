@@ -63,7 +63,8 @@ PEOPLE = (
     ),
     Person("bcoder", "Bea Coder", "Billing coder", "billing_coder", "billing", "HPAYMT"),
     Person(
-        "pofficer", "Petra Officer", "Privacy officer", "privacy_officer", "compliance", "HCOMPL"
+        "pofficer", "Petra Officer", "Privacy officer", "privacy_officer", "compliance", "HCOMPL",
+        "INV-118",
     ),
     Person(
         "ddba", "Dan Dba", "Database administrator", "it_support_dba", "it", "HSYSADMIN",
