@@ -87,9 +87,10 @@ class Pass:
         scope = Scope(names, parent, level)
         if stmt.HasField("where_clause"):
             self.where(stmt.where_clause, scope, env)
-        self.expressions.judging = not top
+        self.expressions.judging = not (top and _is_evaluated_last(stmt))
         cols = self._targets(stmt, scope, env)
-        self._rest(stmt, scope, env, cols, top=top)
+        self.expressions.judging = True
+        self._rest(stmt, scope, env, cols)
         keys = []
         if carry:
             keys = self._append_keys(stmt, names, count=len(cols))
@@ -176,11 +177,8 @@ class Pass:
         self._limits(stmt, outer, env)
         return Output(cols, [], correlated=outer.level.correlated)
 
-    def _rest(
-        self, stmt: pb.SelectStmt, scope: Scope, env: Env, cols: Sequence[Col], *, top: bool
-    ) -> None:
+    def _rest(self, stmt: pb.SelectStmt, scope: Scope, env: Env, cols: Sequence[Col]) -> None:
         """Everything after the target list, in no particular order."""
-        judging = self.expressions.judging
         given = {col.name for col in cols}
         for node in stmt.distinct_clause:
             self._sorted(node, scope, env, given)
@@ -189,17 +187,26 @@ class Pass:
         for node in stmt.group_clause:
             if _bare_name(node) in given and scope.local(_bare_name(node)) is None:
                 continue  # GROUP BY prefers a column of the tables, then one of the output
-            self.expressions.judged(node, scope, env)
+            self._grouped(node, scope, env)
         for window in stmt.window_clause:
             self.expressions.descend(window, scope, env)
-            if judging:
-                self._judge_window(window.window_def, scope)
+            self._judge_window(window.window_def, scope)
         if stmt.HasField("having_clause"):
             # (3) a HAVING without aggregates becomes a WHERE in the planner
-            self.expressions.judging = True
             self.expressions.judged(stmt.having_clause, scope, env)
-        self.expressions.judging = judging
         self._limits(stmt, scope, env)
+
+    def _grouped(self, node: pb.Node, scope: Scope, env: Env) -> None:
+        match node.WhichOneof("node"):
+            case "grouping_set":
+                parts = node.grouping_set.content
+            case "row_expr":
+                parts = node.row_expr.args
+            case _:
+                self.expressions.judged(node, scope, env)
+                return
+        for part in parts:
+            self._grouped(part, scope, env)
 
     def _judge_window(self, window: pb.WindowDef, scope: Scope) -> None:
         parts = [*window.partition_clause, *(sort.sort_by.node for sort in window.order_clause)]
@@ -341,6 +348,42 @@ def is_plain(stmt: pb.SelectStmt, *, top: bool = False) -> bool:
         and not stmt.group_clause
         and not stmt.HasField("having_clause")
         and not has_aggregate(*stmt.target_list, *stmt.sort_clause)
+    )
+
+
+def _is_evaluated_last(stmt: pb.SelectStmt) -> bool:
+    """Whether the target list runs only on rows that every filter let through.
+
+    What is sorted, grouped or aggregated by may be computed early, below a join (parallel sorts,
+    eager aggregation), and a policy that is a semi-join is such a join.
+    """
+    if stmt.distinct_clause or stmt.group_clause or stmt.HasField("having_clause"):
+        return False
+    if has_aggregate(*stmt.target_list) or _has_window(*stmt.target_list):
+        return False
+    computed = [node.res_target.val.WhichOneof("node") != "column_ref" for node in stmt.target_list]
+    if not any(computed):
+        return True
+    for sort in stmt.sort_clause:
+        node = sort.sort_by.node
+        name = _bare_name(node)
+        if node.WhichOneof("node") == "a_const":
+            return False
+        if any(name and name == target.res_target.name for target in stmt.target_list):
+            return False
+        if name and any(
+            name == output_name(target.res_target.val) and its
+            for target, its in zip(stmt.target_list, computed, strict=True)
+        ):
+            return False
+    return True
+
+
+def _has_window(*nodes: Message) -> bool:
+    return any(
+        (isinstance(found, pb.FuncCall) and found.HasField("over"))
+        for node in nodes
+        for found in tree.walk(node)
     )
 
 

@@ -8,7 +8,7 @@ import postgast
 from postgast import pg_query_pb2 as pb
 
 from chartgate.errors import Refused
-from chartgate.sql.tree import NotFaithful, placeless
+from chartgate.sql.tree import NotFaithful, placeless, strip
 
 
 def deparsed(node: pb.Node) -> str:
@@ -22,6 +22,14 @@ def deparsed(node: pb.Node) -> str:
         raise NotFaithful("the rewritten statement cannot be written as text") from exc
     except Exception as exc:
         raise Refused("the statement is nested too deeply") from exc
-    if placeless(again) != placeless(tree):
+    if placeless(again) != placeless(tree) and not _equal(again, tree):
         raise NotFaithful("the rewritten statement does not read back as it was meant")
     return text
+
+
+def _equal(one: pb.ParseResult, other: pb.ParseResult) -> bool:
+    """The slow comparison: below 64 levels the native one does not forget positions."""
+    for tree in (one, other):
+        strip(tree)
+        tree.ClearField("version")
+    return one == other
