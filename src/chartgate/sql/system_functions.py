@@ -139,7 +139,7 @@ def _call(call: pb.FuncCall, scene: Scene) -> pb.Node | None:
     args = call.args
     if name in {"current_setting", "set_config"}:
         check_setting_call(call)
-        return _setting(name, args, scene)
+        return _setting(args, scene)
     if name in {"current_schema", "current_user", "session_user"} and not args:
         return _filled(
             _as_name(_current_schema(scene) if name == "current_schema" else scene.login)
@@ -167,13 +167,12 @@ def _call(call: pb.FuncCall, scene: Scene) -> pb.Node | None:
     return None
 
 
-def _setting(name: str, args: Sequence[pb.Node], scene: Scene) -> pb.Node | None:
+def _setting(args: Sequence[pb.Node], scene: Scene) -> pb.Node | None:
     path = literal(", ".join(map(_identifier, scene.search_path)))
     setting = _constant(args, 0)
     if setting is not None:
         return _filled(path) if setting.lower() == "search_path" else None
-    if name != "current_setting":
-        return None
+    # only current_setting gets here: check_setting_call refuses set_config without constants
     listed = array(map(literal, sorted(SETTINGS)), "text")
     return _filled(
         f"(SELECT CASE WHEN pg_catalog.lower(__cg_v.o) = 'search_path' THEN {path}"

@@ -205,7 +205,7 @@ def _width(select: pb.SelectStmt) -> int:
     if select.values_lists:
         return len(select.values_lists[0].list.items)
     if any(_is_star(item) for item in select.target_list):
-        raise WriteRefused("insert from * that cannot be expanded is not allowed")
+        raise WriteRefused("insert from SELECT * is not allowed: name its columns")
     return len(select.target_list)
 
 

@@ -132,6 +132,7 @@ def test_a_schema_name_that_needs_quotes_gets_them_in_the_search_path() -> None:
         "format_type(c.atttypid, -1)",
         "to_regtype('x')",
         "pg_get_functiondef(c.oid)",
+        "pg_get_statisticsobjdef_columns(c.oid)",
         "pg_get_serial_sequence('clinic.secret_note', 'id')",
         "current_schemas(c.relhasindex)",
     ],
@@ -154,7 +155,17 @@ def test_an_argument_keeps_its_meaning_because_nothing_of_ours_is_in_its_scope()
 
 
 @pytest.mark.parametrize(
-    "call", ["version()", "now()", "'1'::int4", "clinic.current_schema()", "1"]
+    "call",
+    [
+        "version()",
+        "now()",
+        "current_date",
+        "set_config('jit', 'off', false)",
+        "current_setting('jit'::text)",
+        "'1'::int4",
+        "clinic.current_schema()",
+        "1",
+    ],
 )
 def test_what_does_not_depend_on_the_session_stands_as_it_is(call: str) -> None:
     assert shown(call) is None

@@ -1,13 +1,13 @@
 """What a write may not do is refused, by its name; what it may do is limited by policy's SQL."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from chartgate.errors import Refused
 from chartgate.sql.parse import split
-from chartgate.sql.rewrite import rewrite
+from chartgate.sql.rewrite import rewrite, rewrite_select
 from chartgate.sql.statement import Kind, Rewritten, Sought
 from chartgate.sql.views import (
     Column,
@@ -19,6 +19,7 @@ from chartgate.sql.views import (
     WriteAction,
     WriteView,
 )
+from chartgate.sql.write import rewrite_write
 
 PATIENT = TableName("clinic", "patient")
 DEPARTMENT = TableName("clinic", "department")
@@ -54,9 +55,18 @@ PATIENT_VIEW = TableView(
     patient_columns={"patient_id": "patient"},
 )
 DEPARTMENT_VIEW = TableView(
-    table=Table(DEPARTMENT, 16402, (Column("dept_id", "integer"), Column("name", "text"))),
+    table=Table(
+        DEPARTMENT,
+        16402,
+        (
+            Column("dept_id", "integer"),
+            Column("name", "text"),
+            Column("tags", "text[]"),
+            Column("beds", "numeric(4,1)"),
+        ),
+    ),
     row_predicate=None,
-    columns=(column("dept_id"), column("name")),
+    columns=(column("dept_id"), column("name"), column("tags"), column("beds")),
 )
 ANY: Mapping[WriteAction, WriteView] = {
     "create": WriteView(
@@ -77,6 +87,7 @@ ANY: Mapping[WriteAction, WriteView] = {
 class Clinic:
     """Two tables; what may be written in the first is given."""
 
+    patients: TableView = PATIENT_VIEW
     writes: Mapping[WriteAction, WriteView] = field(default_factory=lambda: ANY)
 
     def resolve(self, schema: str | None, name: str) -> TableName:
@@ -85,11 +96,11 @@ class Clinic:
         return TableName("clinic", name)
 
     def read(self, table: TableName) -> TableView:
-        return {PATIENT: PATIENT_VIEW, DEPARTMENT: DEPARTMENT_VIEW}[table]
+        return {PATIENT: self.patients, DEPARTMENT: DEPARTMENT_VIEW}[table]
 
     def write(self, action: WriteAction, table: TableName) -> WriteView:
         if table == DEPARTMENT:
-            return WriteView(None, {"dept_id": None, "name": None})
+            return WriteView(None, dict.fromkeys(("dept_id", "name", "tags", "beds")))
         return self.writes[action]
 
 
@@ -178,6 +189,13 @@ REFUSED = {
     "UPDATE patient SET (note, last_name) = ('a', 'b')": "multi assign",
     "UPDATE patient SET note[1] = 'a'": "part of a column",
     "UPDATE patient SET note = 'a', note = 'b'": "twice",
+    "UPDATE patient SET note = 'x' WHERE EXISTS"
+    " (SELECT 1 FROM department q WHERE q.name = born::text)": "born .* masked",
+    "UPDATE patient SET note = 'x' WHERE EXISTS (SELECT 1 FROM patient q(a, b, c, d, e, f)"
+    " WHERE q.c = note)": "refers to the row being written",
+    "UPDATE patient AS p(a, b) SET note = 'x'": "syntax|column aliases",
+    "INSERT INTO patient (patient_id, dept_id) SELECT * FROM department": r"SELECT \*",
+    "INSERT INTO patient (patient_id, dept_id, mrn) SELECT 'a', 1": "differ",
     "UPDATE patient SET note = 'x' WHERE ctid = '(0,1)'": "no column",
     "UPDATE patient SET note = 'x' WHERE patient.upper = 'x'": "no column",
     "UPDATE patient SET note = 'x' RETURNING patient": "no column",
@@ -227,7 +245,7 @@ def test_a_refusal_never_quotes_a_value() -> None:
 
 def test_what_nobody_may_write_is_refused_before_anything_is_sent() -> None:
     nothing = WriteView("false", {})
-    clinic = Clinic({"create": nothing, "update": nothing, "delete": nothing})
+    clinic = Clinic(writes={"create": nothing, "update": nothing, "delete": nothing})
     for query in (
         "INSERT INTO patient (patient_id, dept_id) VALUES ('a', 1)",
         "UPDATE patient SET note = 'x'",
@@ -266,3 +284,86 @@ def test_returning_of_an_insert_only_for_rows_that_may_be_read() -> None:
 def test_a_predicate_with_an_alias_of_its_own_cannot_be_captured() -> None:
     done = rewritten("UPDATE patient q SET note = q.last_name WHERE q.patient_id = 'p'")
     assert done.sql.startswith("UPDATE clinic.patient this SET note = this.last_name WHERE this.")
+
+
+def test_with_queries_stay_before_the_write() -> None:
+    done = rewritten(
+        "WITH w AS (SELECT dept_id FROM department) UPDATE patient SET note = 'x'"
+        " WHERE dept_id IN (SELECT dept_id FROM w)"
+    )
+    assert done.sql.startswith("WITH ")
+    assert "UPDATE clinic.patient this SET note = 'x'" in done.sql
+    done = rewritten(
+        "WITH w AS (SELECT dept_id, name FROM department)"
+        " INSERT INTO department SELECT w.dept_id, w.name FROM w"
+    )
+    assert done.sql.startswith("INSERT INTO clinic.department AS this (dept_id, name) SELECT ")
+    assert "WITH " in done.sql
+
+
+def test_both_sides_of_a_union_are_inserted_as_the_columns_want() -> None:
+    done = rewritten(
+        "INSERT INTO department SELECT 1, 'a' UNION ALL SELECT dept_id, name FROM department"
+    )
+    assert "__cg_source.dept_id::int AS dept_id" in done.sql
+    assert (done.hidden_columns, done.returning_added, done.companion) == (0, False, None)
+
+
+def test_patients_seen_by_source_and_returning_are_all_in_one_companion() -> None:
+    done = rewritten(
+        "INSERT INTO patient (patient_id, dept_id) SELECT p.patient_id || 'x', 1 FROM patient p"
+        " RETURNING (SELECT max(q.last_name) FROM patient q)"
+    )
+    assert done.companion is not None
+    assert done.companion.count(" UNION ") == 1
+    assert not done.returning_added
+
+
+def test_default_keeps_its_place_and_a_default_column_is_left_out() -> None:
+    assert "SET note = DEFAULT WHERE" in rewritten("UPDATE patient SET note = DEFAULT").sql
+    done = rewritten(
+        "INSERT INTO patient (patient_id, note, dept_id) VALUES ('a', DEFAULT, 1), ('b', DEFAULT, 1)"
+    )
+    assert "AS this (patient_id, dept_id)" in done.sql
+
+
+def test_a_column_condition_on_a_new_row_is_judged_with_the_row() -> None:
+    create = WriteView(
+        None, {"patient_id": None, "dept_id": None, "note": "this.dept_id = 2"}, frozenset()
+    )
+    done = rewritten(
+        "INSERT INTO patient (patient_id, dept_id, note) VALUES ('a', 1, 'n')",
+        Clinic(writes={**ANY, "create": create}),
+    )
+    assert "CASE WHEN this.dept_id = 2 THEN true" in done.sql
+
+
+def test_a_write_of_everything_needs_no_condition() -> None:
+    done = rewritten("INSERT INTO department VALUES (7, 'x')")
+    assert "WHERE" not in done.sql
+    assert rewritten("DELETE FROM department").sql == "DELETE FROM clinic.department this"
+
+
+def test_the_audit_text_has_no_value_in_it() -> None:
+    done = rewritten("UPDATE patient SET note = 'secret' WHERE patient_id = 'p1'")
+    assert "secret" not in done.statement_class
+    assert "p1" not in done.statement_class
+
+
+def test_made_here_the_audit_text_names_tables_and_columns() -> None:
+    (statement,) = split("DELETE FROM patient WHERE patient_id = 'p1'")
+    done = rewrite_write(statement.node, Clinic(), rewrite_select)
+    assert done.statement_class == "DELETE FROM patient WHERE patient_id = $1"
+
+
+def test_numbers_and_arrays_are_cast_to_their_own_types() -> None:
+    done = rewritten("INSERT INTO department VALUES (1, 'a', $1, 7.25)")
+    assert "VALUES (1::int, 'a'::text, $1::text[], 7.25::numeric)" in done.sql
+
+
+def test_who_may_read_no_row_may_create_one_but_not_read_it_back() -> None:
+    blind = Clinic(patients=replace(PATIENT_VIEW, row_predicate="false"))
+    query = "INSERT INTO patient (patient_id, dept_id) VALUES ('a', 1)"
+    assert rewritten(query, blind).returning_added
+    with pytest.raises(Refused, match="RETURNING"):
+        rewritten(query + " RETURNING patient_id", blind)
