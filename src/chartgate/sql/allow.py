@@ -56,8 +56,8 @@ FUNCTIONS: Final[Mapping[str, str]] = _listed(
         "the server's clock": """
             now clock_timestamp statement_timestamp transaction_timestamp timeofday""",
         "conversion written as a call": """
-            bool bpchar bytea float4 float8 int2 int4 int8 interval json jsonb name numeric text
-            time timestamp timestamptz uuid varchar""",
+            bool bpchar bytea float4 float8 int2 int4 int8 interval name numeric text
+            time timestamp timestamptz varchar""",
         "builds JSON from its arguments": """
             array_to_json json_build_array json_build_object json_object json_strip_nulls
             jsonb_build_array jsonb_build_object jsonb_object jsonb_pretty jsonb_strip_nulls
@@ -162,7 +162,7 @@ TYPES: Final[Mapping[str, str]] = _listed(
         "array of a listed type by its catalog name": """
             _int2 _int4 _int8 _float4 _float8 _numeric _text _varchar _bpchar _name _char _bool
             _date _time _timetz _timestamp _timestamptz _interval _uuid _oid _json _jsonb _bytea
-            _regtype""",
+            """,
     }
 )
 """Types of ``pg_catalog`` that a cast may name; arrays of them by brackets."""

@@ -126,3 +126,7 @@ def test_names_are_as_the_parser_spells_them() -> None:
     names = [*allow.FUNCTIONS, *allow.AGGREGATES, *allow.WINDOW_FUNCTIONS, *allow.TYPES]
     assert all(re.fullmatch(r"[a-z_][a-z0-9_]*", name) for name in names)
     assert all(name == name.lower() for name in allow.SETTINGS)
+
+
+def test_arrays_of_object_names_have_no_name_that_would_slip_past_their_guard() -> None:
+    assert not [name for name in allow.TYPES if name.startswith("_reg")]

@@ -358,7 +358,7 @@ def test_made_here_the_audit_text_names_tables_and_columns() -> None:
 
 def test_numbers_and_arrays_are_cast_to_their_own_types() -> None:
     done = rewritten("INSERT INTO department VALUES (1, 'a', $1, 7.25)")
-    assert "VALUES (1::int, 'a'::text, $1::text[], 7.25::numeric)" in done.sql
+    assert "VALUES (1::int, 'a'::text, $1::text[], (7.25)::numeric)" in done.sql
 
 
 def test_who_may_read_no_row_may_create_one_but_not_read_it_back() -> None:
