@@ -367,3 +367,20 @@ def test_who_may_read_no_row_may_create_one_but_not_read_it_back() -> None:
     assert rewritten(query, blind).returning_added
     with pytest.raises(Refused, match="RETURNING"):
         rewritten(query + " RETURNING patient_id", blind)
+
+
+def test_a_policy_column_without_a_default_is_judged_as_the_null_it_will_be() -> None:
+    create = WriteView(
+        "this.note IS NULL", dict.fromkeys(("patient_id", "dept_id")), frozenset({"note"})
+    )
+    done = rewritten(
+        "INSERT INTO patient (patient_id, dept_id) VALUES ('a', 1)",
+        Clinic(writes={**ANY, "create": create}),
+    )
+    assert "CASE WHEN this.note IS NULL THEN true" in done.sql
+    assert "NULL::text AS note" in done.sql
+
+
+def test_returning_from_a_table_seen_in_full_needs_no_condition() -> None:
+    done = rewritten("INSERT INTO department (name) VALUES ('x') RETURNING name, dept_id AS d")
+    assert done.sql.endswith("this RETURNING name, dept_id AS d")
