@@ -445,6 +445,8 @@ def check(database: Database, sql: str, *, rows_only: bool) -> None:
         return
     assert isinstance(done, Rewritten)
     got = database.ask("pg_catalog", done.sql)
+    if "57" in (wanted, got):
+        return  # a product of everything with everything, stopped by the clock
     if isinstance(wanted, str):
         COUNTS["error"] += 1
         assert isinstance(got, str), sql

@@ -32,4 +32,4 @@ def _equal(one: pb.ParseResult, other: pb.ParseResult) -> bool:
     for tree in (one, other):
         strip(tree)
         tree.ClearField("version")
-    return one == other
+    return bool(one == other)
