@@ -14,10 +14,11 @@ from chartgate.sql.admit import NotAllowed, admit, spoken
 from chartgate.sql.capture import companion
 from chartgate.sql.expressions import has_aggregate
 from chartgate.sql.parse import ParsedStatement
-from chartgate.sql.query import Pass, is_plain
+from chartgate.sql.query import Pass
 from chartgate.sql.redact import statement_class
 from chartgate.sql.relation import fill
 from chartgate.sql.scope import Base, CannotCarry
+from chartgate.sql.shape import is_plain
 from chartgate.sql.statement import (
     Kind,
     Rewritten,
@@ -47,9 +48,7 @@ def rewrite(statement: ParsedStatement, views: Views) -> Answer:
         case "select_stmt":
             return rewrite_select(statement.node, views)
         case "insert_stmt" | "update_stmt" | "delete_stmt":
-            return write.rewrite_write(
-                statement.node, views, rewrite_select, statement_class(statement)
-            )
+            return write.rewrite_write(statement.node, views, rewrite_select)
         case "transaction_stmt":
             return session.transaction(statement.node.transaction_stmt)
         case "variable_set_stmt":
@@ -67,8 +66,14 @@ def rewrite(statement: ParsedStatement, views: Views) -> Answer:
 
 
 def scene_of(views: Views) -> Scene:
-    """What the catalog shows this person; nothing, for views that do not say."""
-    return cast(Scene, getattr(views, "scene", _NOTHING))
+    """What the catalog shows this person; nothing, for views that do not say.
+
+    A write wraps the person's views in its own, so one layer is looked through.
+    """
+    found = getattr(views, "scene", None) or getattr(
+        getattr(views, "views", None), "scene", _NOTHING
+    )
+    return cast(Scene, found)
 
 
 def rewrite_select(node: pb.Node, views: Views) -> Rewritten:

@@ -35,12 +35,8 @@ from chartgate.sql.write_parts import (
 )
 
 
-def rewrite_write(node: pb.Node, views: Views, read: Read, statement_class: str = "") -> Rewritten:
-    """The write as it goes upstream; ``read`` rewrites the SELECTs that stand in it.
-
-    ``statement_class`` is the text for the audit log, if the caller has made it already; made
-    here, it shows the names of the tables and columns that policy knows.
-    """
+def rewrite_write(node: pb.Node, views: Views, read: Read) -> Rewritten:
+    """The write as it goes upstream; ``read`` rewrites the SELECTs that stand in it."""
     statement = pb.Node()
     statement.CopyFrom(node)
     tree.strip(statement)
@@ -55,7 +51,7 @@ def rewrite_write(node: pb.Node, views: Views, read: Read, statement_class: str 
             done = _change(statement.delete_stmt, "delete", views, read)
         case other:  # pragma: no cover - the dispatcher sends nothing else
             raise WriteRefused(f"{other} is not a write")
-    return replace(done, statement_class=statement_class or _class(node, done.tables))
+    return replace(done, statement_class=_class(node, done.tables))
 
 
 def _class(node: pb.Node, tables: tuple[TableRead, ...]) -> str:

@@ -90,6 +90,7 @@ def insert(stmt: pb.InsertStmt, views: Views, read: Read) -> Rewritten:
         done,
         tables=(done.tables[0], *rows.tables, *done.tables[1:]),
         companion=union([_seen(rows), done.companion]),
+        scope_only=rows.scope_only,
         sought=(*rows.sought, *done.sought),
         limited=tuple(dict.fromkeys((*rows.limited, *done.limited))),
     )

@@ -7,7 +7,7 @@ import pytest
 
 from chartgate.errors import Refused
 from chartgate.sql.parse import split
-from chartgate.sql.rewrite import rewrite, rewrite_select
+from chartgate.sql.rewrite import rewrite
 from chartgate.sql.statement import Kind, Rewritten, Sought
 from chartgate.sql.views import (
     Column,
@@ -19,7 +19,6 @@ from chartgate.sql.views import (
     WriteAction,
     WriteView,
 )
-from chartgate.sql.write import rewrite_write
 
 PATIENT = TableName("clinic", "patient")
 DEPARTMENT = TableName("clinic", "department")
@@ -350,10 +349,14 @@ def test_the_audit_text_has_no_value_in_it() -> None:
     assert "p1" not in done.statement_class
 
 
-def test_made_here_the_audit_text_names_tables_and_columns() -> None:
-    (statement,) = split("DELETE FROM patient WHERE patient_id = 'p1'")
-    done = rewrite_write(statement.node, Clinic(), rewrite_select)
+def test_the_audit_text_names_tables_and_columns() -> None:
+    done = rewritten("DELETE FROM patient WHERE patient_id = 'p1'")
     assert done.statement_class == "DELETE FROM patient WHERE patient_id = $1"
+
+
+def test_a_count_that_is_written_is_scope_only() -> None:
+    done = rewritten("INSERT INTO department (dept_id) SELECT count(*) FROM patient")
+    assert done.scope_only
 
 
 def test_numbers_and_arrays_are_cast_to_their_own_types() -> None:
