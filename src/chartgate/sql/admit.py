@@ -124,6 +124,12 @@ def _type(node: Any) -> None:
     set_names(node.names, (CATALOG, parts[-1]))
 
 
+def _column_definition(node: Any) -> None:
+    # (1) JSON text read as an object's name would tell whether the object exists
+    if names(node.type_name.names)[-1].startswith("reg"):
+        raise NotAllowed("a column of this type cannot be read from JSON")
+
+
 def _operator(parts: tuple[str, ...]) -> None:
     if len(parts) > 1 and parts[:-1] != (CATALOG,):
         raise NotAllowed("operators of the database's own schemas are not allowed")
@@ -159,6 +165,7 @@ def _range_var(node: Any) -> None:
 
 
 _CHECKS = {
+    "ColumnDef": _column_definition,
     "FuncCall": _function,
     "TypeName": _type,
     "A_Expr": _a_expr,

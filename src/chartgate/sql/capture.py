@@ -12,9 +12,10 @@ from google.protobuf.message import Message
 from postgast import pg_query_pb2 as pb
 
 from chartgate.sql import tree
-from chartgate.sql.query import Pass, is_plain
+from chartgate.sql.query import Pass
 from chartgate.sql.relation import derived
 from chartgate.sql.scope import CannotCarry, Env, Level, Names, Scope
+from chartgate.sql.shape import is_plain
 from chartgate.sql.stability import is_unstable
 
 

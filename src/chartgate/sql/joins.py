@@ -12,7 +12,7 @@ from chartgate.errors import Refused
 from chartgate.sql import relation, system_functions, tree
 from chartgate.sql.admit import NotAllowed
 from chartgate.sql.expressions import Expressions, Output
-from chartgate.sql.safe import comparable, family
+from chartgate.sql.safe import comparable, family, is_safe
 from chartgate.sql.scope import (
     AmbiguousName,
     Base,
@@ -123,7 +123,8 @@ class FromClause:
             if call.WhichOneof("node") != "func_call":
                 raise NotAllowed("something in FROM that is no table, query, function or join")
             self._statement.expressions.descend(call.func_call, scope, env)
-            if any(isinstance(found, pb.ColumnRef) for found in tree.walk(call)):
+            # (1) what raises here raises only when a row before it was met
+            if not all(is_safe(arg, lambda _: None) for arg in call.func_call.args):
                 self._statement.expressions.unsafe = True
             if system_functions.substitute(call, self._statement.expressions.scene) is not None:
                 raise NotAllowed("this function in FROM")
@@ -142,7 +143,10 @@ class FromClause:
             or tree.names(item.functions[0].list.items[0].func_call.funcname)[-1]
         )
         renamed = tree.names(item.alias.colnames)
-        return _alone(Relation(alias, _renamed([Col(name) for name in cols], renamed, alias)))
+        given = [Col(name) for name in cols]
+        if len(item.functions) == 1 and not item.coldeflist:
+            given[0].type = _element_type(item.functions[0].list.items[0].func_call)
+        return _alone(Relation(alias, _renamed(given, renamed, alias)))
 
     def _join(
         self, join: pb.JoinExpr, left: Names, outer: Scope, env: Env, *, carry: bool
@@ -208,6 +212,20 @@ class FromClause:
                 col.use()
         cols = _renamed(both.cols, renamed, alias, keep_bases=True)
         return Names([Relation(alias, cols, keys)], cols, [(alias, key) for _, key in both.keys])
+
+
+def _element_type(call: pb.FuncCall) -> str | None:
+    """The type of what a list of constants gives, so that joining it need not raise a barrier."""
+    name = tree.names(call.funcname)[-1]
+    if name == "generate_series" and all(
+        arg.a_const.WhichOneof("val") == "ival" for arg in call.args
+    ):
+        return "integer"
+    if name == "unnest" and len(call.args) == 1:
+        cast = call.args[0].type_cast
+        if len(cast.type_name.array_bounds) == 1:
+            return tree.names(cast.type_name.names)[-1]
+    return None
 
 
 def _single(names: Names, name: str) -> Col:

@@ -14,7 +14,7 @@ from postgast import pg_query_pb2 as pb
 
 from chartgate.errors import Refused
 from chartgate.sql import tree
-from chartgate.sql.expressions import Expressions, Output, has_aggregate
+from chartgate.sql.expressions import Expressions, Output
 from chartgate.sql.joins import FromClause
 from chartgate.sql.naming import output_name
 from chartgate.sql.relation import MARK
@@ -30,16 +30,13 @@ from chartgate.sql.scope import (
     Relation,
     Scope,
 )
+from chartgate.sql.shape import bare_name, is_evaluated_last, is_plain
 from chartgate.sql.stability import is_unstable
 from chartgate.sql.system_objects import Scene
 from chartgate.sql.views import Views
 
 _COPIED: Final = frozenset(
     {pb.AEXPR_OP, pb.AEXPR_IN, pb.AEXPR_BETWEEN, pb.AEXPR_OP_ANY, pb.AEXPR_LIKE}
-)
-
-_RANKS: Final = frozenset(
-    {"cume_dist", "dense_rank", "ntile", "percent_rank", "rank", "row_number"}
 )
 
 
@@ -87,7 +84,7 @@ class Pass:
         scope = Scope(names, parent, level)
         if stmt.HasField("where_clause"):
             self.where(stmt.where_clause, scope, env)
-        self.expressions.judging = not (top and _is_evaluated_last(stmt))
+        self.expressions.judging = not (top and is_evaluated_last(stmt))
         cols = self._targets(stmt, scope, env)
         self.expressions.judging = True
         self._rest(stmt, scope, env, cols)
@@ -185,7 +182,7 @@ class Pass:
         for sort in stmt.sort_clause:
             self._sorted(sort.sort_by.node, scope, env, given)
         for node in stmt.group_clause:
-            if _bare_name(node) in given and scope.local(_bare_name(node)) is None:
+            if bare_name(node) in given and scope.local(bare_name(node)) is None:
                 continue  # GROUP BY prefers a column of the tables, then one of the output
             self._grouped(node, scope, env)
         for window in stmt.window_clause:
@@ -215,12 +212,16 @@ class Pass:
                 self.expressions.unsafe = True
 
     def _sorted(self, node: pb.Node, scope: Scope, env: Env, given: set[str]) -> None:
-        if _bare_name(node) not in given:  # ORDER BY prefers a column of the output
+        if bare_name(node) not in given:  # ORDER BY prefers a column of the output
             self.expressions.judged(node, scope, env)
 
     def _limits(self, stmt: pb.SelectStmt, scope: Scope, env: Env) -> None:
+        around = Scope(Names(), scope.parent, scope.level)
         for node in (stmt.limit_count, stmt.limit_offset):
-            self.expressions.judged(node, Scope(Names(), scope.parent, scope.level), env)
+            if scope.parent is None:
+                self.expressions.walk(node, around, env)  # once, whatever rows there are
+            else:
+                self.expressions.judged(node, around, env)
 
     # -- target list
 
@@ -331,78 +332,6 @@ class Pass:
         base.quals.append(copied)
 
 
-def is_plain(stmt: pb.SelectStmt, *, top: bool = False) -> bool:
-    """Whether a row of the result is a row of the FROM clause, so that keys can ride along.
-
-    A window that takes values of other rows counts as plain only at the top and without LIMIT,
-    where those rows are in the result too.
-    """
-    if _mixes_rows(*stmt.target_list, *stmt.sort_clause) and (
-        not top or stmt.HasField("limit_count") or stmt.HasField("limit_offset")
-    ):
-        return False
-    return (
-        stmt.op == pb.SETOP_NONE
-        and not stmt.values_lists
-        and not stmt.distinct_clause
-        and not stmt.group_clause
-        and not stmt.HasField("having_clause")
-        and not has_aggregate(*stmt.target_list, *stmt.sort_clause)
-    )
-
-
-def _is_evaluated_last(stmt: pb.SelectStmt) -> bool:
-    """Whether the target list runs only on rows that every filter let through.
-
-    What is sorted, grouped or aggregated by may be computed early, below a join (parallel sorts,
-    eager aggregation), and a policy that is a semi-join is such a join.
-    """
-    if stmt.distinct_clause or stmt.group_clause or stmt.HasField("having_clause"):
-        return False
-    if has_aggregate(*stmt.target_list) or _has_window(*stmt.target_list):
-        return False
-    computed = [node.res_target.val.WhichOneof("node") != "column_ref" for node in stmt.target_list]
-    if not any(computed):
-        return True
-    for sort in stmt.sort_clause:
-        node = sort.sort_by.node
-        name = _bare_name(node)
-        if node.WhichOneof("node") == "a_const":
-            return False
-        if any(name and name == target.res_target.name for target in stmt.target_list):
-            return False
-        if name and any(
-            name == output_name(target.res_target.val) and its
-            for target, its in zip(stmt.target_list, computed, strict=True)
-        ):
-            return False
-    return True
-
-
-def _has_window(*nodes: Message) -> bool:
-    return any(
-        (isinstance(found, pb.FuncCall) and found.HasField("over"))
-        for node in nodes
-        for found in tree.walk(node)
-    )
-
-
-def _mixes_rows(*nodes: Message) -> bool:
-    """Whether a window function brings in more of other rows than how many there are."""
-    for node in nodes:
-        if isinstance(node, pb.SubLink | pb.SelectStmt):
-            continue
-        if (
-            isinstance(node, pb.FuncCall)
-            and node.HasField("over")
-            and tree.names(node.funcname)[-1] not in _RANKS
-        ):
-            return True
-        if _mixes_rows(*tree.children(node)):
-            return True
-    return False
-
-
 def renamed_cols(cols: list[Col], renamed: tuple[str, ...]) -> list[Col]:
     """The columns under the names of an alias list, which may be shorter."""
     return [
@@ -423,12 +352,6 @@ def _is_constant(node: pb.Node) -> bool:
             return all(_is_constant(item) for item in node.a_array_expr.elements)
         case _:
             return False
-
-
-def _bare_name(node: pb.Node) -> str:
-    if node.WhichOneof("node") != "column_ref" or len(node.column_ref.fields) != 1:
-        return ""
-    return str(node.column_ref.fields[0].string.sval)
 
 
 def _refers_to(message: Message, name: str) -> bool:

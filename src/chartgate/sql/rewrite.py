@@ -66,14 +66,8 @@ def rewrite(statement: ParsedStatement, views: Views) -> Answer:
 
 
 def scene_of(views: Views) -> Scene:
-    """What the catalog shows this person; nothing, for views that do not say.
-
-    A write wraps the person's views in its own, so one layer is looked through.
-    """
-    found = getattr(views, "scene", None) or getattr(
-        getattr(views, "views", None), "scene", _NOTHING
-    )
-    return cast(Scene, found)
+    """What the catalog shows this person; nothing, for views that do not say."""
+    return cast(Scene, getattr(views, "scene", _NOTHING))
 
 
 def rewrite_select(node: pb.Node, views: Views) -> Rewritten:

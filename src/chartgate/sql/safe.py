@@ -62,6 +62,10 @@ def is_safe(node: pb.Node, type_of: TypeOf) -> bool:
             return True
         case "bool_expr":
             return all(is_safe(arg, type_of) for arg in node.bool_expr.args)
+        case "a_array_expr":
+            kinds = [kind_of(item, type_of) for item in node.a_array_expr.elements]
+            safe = all(is_safe(item, type_of) for item in node.a_array_expr.elements)
+            return safe and bool(kinds) and _alike(kinds)
         case "null_test":
             return is_safe(node.null_test.arg, type_of)
         case "boolean_test":
