@@ -256,11 +256,16 @@ def _sub_links(*messages: Message) -> Iterator[pb.SubLink]:
             yield message
             yield from _sub_links(message.testexpr)
         elif not isinstance(message, pb.SelectStmt):
-            yield from _sub_links(*tree.children(message))
+            yield from _sub_links(*tree.branches(message))
 
 
 def _has_more(select: pb.SelectStmt) -> bool:
     """Whether there is a query inside the query."""
-    return select.HasField("with_clause") or any(
-        isinstance(found, pb.SubLink | pb.RangeSubselect) for found in tree.walk(select)
+    return select.HasField("with_clause") or _holds_query(select)
+
+
+def _holds_query(message: Message) -> bool:
+    return any(
+        isinstance(child, pb.SubLink | pb.RangeSubselect) or _holds_query(child)
+        for child in tree.branches(message)
     )

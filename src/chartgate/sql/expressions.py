@@ -18,7 +18,7 @@ from chartgate.sql.scope import CannotCarry, Col, Env, Relation, Scope
 from chartgate.sql.seeking import sought_in
 from chartgate.sql.statement import Sought
 from chartgate.sql.system_objects import Scene
-from chartgate.sql.tree import children, names
+from chartgate.sql.tree import branches, children, names
 
 _FIELDS: Final = frozenset({"n", "x", "key", "value"})
 """Fields of records that listed functions return; no function of ``pg_catalog`` has these names,
@@ -192,7 +192,7 @@ def has_aggregate(*nodes: Message) -> bool:
             and (node.agg_within_group or node.agg_star or names(node.funcname)[-1] in AGGREGATES)
         ):
             return True
-        if isinstance(node, pb.GroupingFunc) or has_aggregate(*children(node)):
+        if isinstance(node, pb.GroupingFunc) or has_aggregate(*branches(node)):
             return True
     return False
 

@@ -64,9 +64,9 @@ def is_evaluated_last(stmt: pb.SelectStmt) -> bool:
 
 def _has_window(*nodes: Message) -> bool:
     return any(
-        (isinstance(found, pb.FuncCall) and found.HasField("over"))
+        (isinstance(node, pb.FuncCall) and node.HasField("over"))
+        or _has_window(*tree.branches(node))
         for node in nodes
-        for found in tree.walk(node)
     )
 
 
@@ -81,7 +81,7 @@ def _mixes_rows(*nodes: Message) -> bool:
             and tree.names(node.funcname)[-1] not in _RANKS
         ):
             return True
-        if _mixes_rows(*tree.children(node)):
+        if _mixes_rows(*tree.branches(node)):
             return True
     return False
 

@@ -112,6 +112,25 @@ def children(message: Message) -> Iterator[Message]:
             yield value
 
 
+_LEAVES = frozenset({"column_ref", "a_const", "param_ref", "string", "a_star", "integer"})
+
+
+def branches(message: Message) -> Iterator[Message]:
+    """The messages directly below that can hold a query, a function call or a table."""
+    kinds = _fields(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        kind = kinds.get(field.name)
+        if kind is None or kind[0] == "position":
+            continue
+        for child in value if kind[1] else (value,):
+            if not isinstance(child, pb.Node):
+                yield child
+                continue
+            which = child.WhichOneof("node")
+            if which is not None and which not in _LEAVES:
+                yield getattr(child, which)
+
+
 def walk(message: Message) -> Iterator[Message]:
     """The message and everything below it, parents first."""
     waiting = [message]
