@@ -6,17 +6,18 @@ and catalog, and holds until the first instant at which one of them could answer
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from chartgate.app.person_views import PlannedTable, TablePlanner, row_sql, table_of
+from chartgate.app.person_views import PlannedTable, TablePlanner, table_of
 from chartgate.app.rolebook import RoleBook, person_entity
+from chartgate.app.table_plan import TablePlan, table_plan
 from chartgate.cedar.ast import PolicySet
 from chartgate.cedar.authorize import Answer, authorize
-from chartgate.cedar.entities import Entity
+from chartgate.cedar.entities import Entities, Entity
 from chartgate.cedar.evaluate import Env
-from chartgate.cedar.schema import EntityRef, Schema, SetType
+from chartgate.cedar.schema import Schema
 from chartgate.cedar.values import DateTime, RecordValue
 from chartgate.datamap.model import DataMap
 from chartgate.errors import Misconfigured
@@ -25,6 +26,7 @@ from chartgate.sql.views import Table, TableName, TableView, WriteAction, WriteV
 from chartgate.targets.admissible import (
     RECORD,
     ROW_ACTIONS,
+    attribute_kinds,
     check_filters,
     record_attributes,
     set_attributes,
@@ -37,9 +39,22 @@ _RESOURCE: Final = EntityUid(RECORD, "this row")
 _LOG: Final = EntityUid("AuditLog", "this log")
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
 def milliseconds(at: datetime) -> int:
     """Milliseconds since the epoch, as Cedar's datetime counts."""
-    return int(at.astimezone(UTC).timestamp() * 1000)
+    # In integers: a float would fall one short of an instant that a policy names.
+    return (at - _EPOCH) // _MILLISECOND
+
+
+def _instant(ms: int) -> datetime:
+    """The instant, or the last one that there is: Cedar's calendar is longer than Python's."""
+    try:
+        return _EPOCH + ms * _MILLISECOND
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +95,25 @@ class DecisionPoint:
         self.policies: Final = policies
         self.roles: Final = roles
         self.data_map: Final = data_map
-        self._index: Final = PolicyIndex(policies)
+        self._index: Final = PolicyIndex(policies.policies)
         self._entities: Final = roles.entities()
-        self._sets: Final = set_attributes(schema)
-        attributes = record_attributes(schema)
-        self._entity_types: Final = {
-            name: element.name
-            for name, attribute in attributes.items()
-            if isinstance(
-                element := (
-                    attribute.type.element
-                    if isinstance(attribute.type, SetType)
-                    else attribute.type
-                ),
-                EntityRef,
+        sets, attributes = set_attributes(schema), record_attributes(schema)
+        for name in sorted(sets - data_map.relations.keys()):
+            raise Misconfigured(
+                f"data map {data_map.source}: no relation says what the set {name} of a record is"
             )
-        }
         for table in data_map.tables.values():
-            for name in table.attributes:
+            for name in (*table.attributes, *(("patient",) if table.patient is not None else ())):
                 if name not in attributes or attributes[name].required:
                     raise Misconfigured(
                         f"data map {data_map.source}: tables.{table.name}: the row attribute "
                         f"{name} can be NULL, so the policy schema must make it optional"
                     )
+        kinds = attribute_kinds(schema)
+        self._plans: Final = {
+            name: table_plan(table, data_map, kinds=kinds, declared_sets=sets)
+            for name, table in data_map.tables.items()
+        }
 
     def asker(self, person: Person, purpose: str, *, at: datetime) -> Asker:
         """The person with what counts at ``at``; the claim is checked against her roles."""
@@ -142,37 +153,20 @@ class DecisionPoint:
                     ("source", self.data_map.source),
                 )
             ),
-            entities=self._entities.with_(person_entity(asker.person, asker.assignments), *extra),
+            entities=self.people(asker).with_(*extra),
         )
 
-    def shape(self, table: str) -> RowShape:
-        """Which row attributes the rows of a mapped table have."""
-        found = row_sql(self.data_map.tables[table], self.data_map, self._entity_types)
-        return RowShape(
-            scalars=frozenset(found.scalars),
-            sets=frozenset(found.relations),
-            declared_sets=self._sets,
-        )
+    def people(self, asker: Asker) -> Entities:
+        """The asker among roles and purposes."""
+        return self._entities.with_(person_entity(asker.person, asker.assignments))
 
-    def planner(self, table: Table, secret: str) -> TablePlanner:
-        """The planner of one table's views."""
-        mapped = self.data_map.tables[table.name.name]
-        return TablePlanner(table, mapped, self.data_map, self._entity_types, secret)
+    def plan(self, table: str) -> TablePlan:
+        """What the data map says of a table."""
+        return self._plans[table]
 
-    def ask(self, asker: Asker, shape: RowShape, *, at: datetime) -> Ask:
-        """How the policy index learns what is known when it asks about an action and a label."""
-
-        def known(action: str, label: str) -> Known:
-            category = EntityUid("Category", label)
-            record = Entity(_RESOURCE, attrs=RecordValue((("category", category),)))
-            return Known(self.env(asker, action, _RESOURCE, (record,), at=at), shape)
-
-        return known
-
-    @property
-    def index(self) -> PolicyIndex:
-        """The policies by action."""
-        return self._index
+    def judge(self, asker: Asker, *, at: datetime) -> "Judge":
+        """The policies that speak of the asker, and what is known when they are asked."""
+        return Judge(self._index, self.env(asker, "view", _RESOURCE, (), at=at))
 
     def valid_until(self, asker: Asker, *, at: datetime) -> datetime | None:
         """The first instant at which an assignment or a clock in a policy changes the answer."""
@@ -182,8 +176,42 @@ class DecisionPoint:
         conditions = {p.id: p.condition() for action in ROW_ACTIONS for p in self._index.of(action)}
         clock = valid_until(conditions.values(), env, now_ms=milliseconds(at))
         if clock is not None:
-            bounds.append(datetime.fromtimestamp(clock / 1000, UTC))
+            bounds.append(_instant(clock))
         return min(bounds, default=None)
+
+
+class Judge:
+    """The policies, read for one asker: what each label of a row comes to."""
+
+    def __init__(self, index: PolicyIndex, env: Env) -> None:
+        self._index: Final = index.of_whom(env)
+        self._env: Final = env
+        self._view: Final[dict[tuple[str, RowShape], LabelRules]] = {}
+        self._change: Final[dict[tuple[str, str, RowShape], Rule]] = {}
+
+    def view(self, label: str, shape: RowShape) -> LabelRules:
+        """When rows with the label are seen, and how well."""
+        found = self._view.get((label, shape))
+        if found is None:
+            found = self._view[label, shape] = self._index.label(label, self._ask(shape))
+        return found
+
+    def change(self, action: str, label: str, shape: RowShape) -> Rule:
+        """When rows with the label may be created, updated or deleted."""
+        found = self._change.get((action, label, shape))
+        if found is None:
+            found = self._index.action(action, label, self._ask(shape))
+            self._change[action, label, shape] = found
+        return found
+
+    def _ask(self, shape: RowShape) -> Ask:
+        def known(action: str, label: str) -> Known:
+            attributes = RecordValue((("category", EntityUid("Category", label)),))
+            entities = self._env.entities.with_(Entity(_RESOURCE, attrs=attributes))
+            action_uid = EntityUid("Action", action)
+            return Known(replace(self._env, action=action_uid, entities=entities), shape)
+
+        return known
 
 
 class Entitlement:
@@ -210,7 +238,7 @@ class Entitlement:
         self._planned: Final[dict[TableName, PlannedTable]] = {}
         self._writes: Final[dict[tuple[WriteAction, TableName], WriteView]] = {}
         self._write_rules: Final[dict[tuple[WriteAction, TableName], frozenset[str]]] = {}
-        self._label_rules: Final[dict[tuple[str, RowShape], LabelRules]] = {}
+        self._judge: Final = point.judge(asker, at=at)
 
     def is_valid(self, *, at: datetime) -> bool:
         """Whether the decision still holds."""
@@ -228,9 +256,8 @@ class Entitlement:
         """The view together with its residual hash and determining policies."""
         found = self._planned.get(table)
         if found is None:
-            planner = self._point.planner(self._tables[table], self._secret)
-            shape = self._point.shape(table.name)
-            rules = {label: self._rules(label, shape) for label in planner.labels}
+            planner, plan = self._planner(table)
+            rules = {label: self._judge.view(label, plan.shape) for label in plan.labels}
             found = self._planned[table] = planner.read(rules)
         return found
 
@@ -238,11 +265,8 @@ class Entitlement:
         """What may be written there by the action."""
         found = self._writes.get((action, table))
         if found is None:
-            planner = self._point.planner(self._tables[table], self._secret)
-            ask = self._point.ask(self.asker, self._point.shape(table.name), at=self._at)
-            rules: dict[str, Rule] = {
-                label: self._point.index.action(action, label, ask) for label in planner.labels
-            }
+            planner, plan = self._planner(table)
+            rules = {label: self._judge.change(action, label, plan.shape) for label in plan.labels}
             found = self._writes[action, table] = planner.write(action, rules)
             self._write_rules[action, table] = frozenset().union(
                 *(rule.determining for rule in rules.values())
@@ -264,18 +288,17 @@ class Entitlement:
 
     def _is_visible(self, name: TableName) -> bool:
         # Asked for every table at once: the view itself is worked out when it is read.
-        planner = self._point.planner(self._tables[name], self._secret)
-        shape = self._point.shape(name.name)
-        if planner.shows({label: self._rules(label, shape) for label in planner.labels}):
+        planner, plan = self._planner(name)
+        views = {label: self._judge.view(label, plan.shape) for label in plan.row_labels}
+        if planner.shows(views):
             return True
-        return bool(self.write("create", name).columns)
+        return planner.creates(
+            {label: self._judge.change("create", label, plan.shape) for label in plan.row_labels}
+        )
 
-    def _rules(self, label: str, shape: RowShape) -> LabelRules:
-        found = self._label_rules.get((label, shape))
-        if found is None:
-            ask = self._point.ask(self.asker, shape, at=self._at)
-            found = self._label_rules[label, shape] = self._point.index.label(label, ask)
-        return found
+    def _planner(self, name: TableName) -> tuple[TablePlanner, TablePlan]:
+        plan = self._point.plan(name.name)
+        return TablePlanner(self._tables[name], plan, self._secret), plan
 
 
 def fingerprint(tables: Iterable[Table]) -> str:

@@ -19,12 +19,14 @@ class ColumnLabel:
     """A column's category and what stands in its place below full.
 
     ``summary`` and ``masked`` are SQL over ``this``; ``None`` = no such form, the cell drops to
-    the next lower level.
+    the next lower level. ``domain``, of a key: what it is a key of; keys of one domain get equal
+    pseudonyms. ``None`` = as the source's foreign keys say.
     """
 
     category: str
     summary: str | None = None
     masked: str | None = None
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,11 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class MappedTable:
-    """One table: its row category, patient key, row attributes, row labels and columns."""
+    """One table: its row category, patient key, row attributes, row labels and columns.
+
+    ``read_only``: nobody writes it through the gate, whatever policy allows; for what says who
+    treats whom, which a person could otherwise give to herself.
+    """
 
     name: str
     row_category: str
@@ -61,6 +67,7 @@ class MappedTable:
     patient: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     row_labels: tuple[RowLabel, ...] = ()
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

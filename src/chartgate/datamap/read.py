@@ -26,7 +26,9 @@ SCALAR_ATTRIBUTES = frozenset({"department", "author"})
 _TOP = frozenset(
     {"source", "title", "schema", "patient", "code_sets", "relations", "patient_labels", "tables"}
 )
-_TABLE = frozenset({"row_category", "patient", "attributes", "row_labels", "special", "columns"})
+_TABLE = frozenset(
+    {"row_category", "patient", "attributes", "row_labels", "special", "columns", "read_only"}
+)
 
 
 class InvalidMap(Misconfigured):
@@ -110,6 +112,9 @@ class _Reader:
         patient = spec.get("patient")
         if patient is not None and not isinstance(patient, str):
             raise self._invalid(where, "patient must be SQL text")
+        read_only = spec.get("read_only", False)
+        if not isinstance(read_only, bool):
+            raise self._invalid(where, "read_only is either true or false")
         attributes = self._table_of(spec, "attributes", where, optional=True)
         for attribute, value in attributes.items():
             if attribute not in SCALAR_ATTRIBUTES:
@@ -125,7 +130,7 @@ class _Reader:
         for entry in special:
             labels.extend(self._special(self._mapping(entry, where), where))
         columns = {
-            column: self._column(label, f"{where}.{column}")
+            column: self._column(column, label, f"{where}.{column}")
             for column, label in self._table_of(spec, "columns", where).items()
         }
         return MappedTable(
@@ -138,6 +143,7 @@ class _Reader:
                 for attribute, value in attributes.items()
             },
             row_labels=tuple(labels),
+            read_only=read_only,
         )
 
     def _special(self, spec: Mapping[str, Any], where: str) -> Iterable[RowLabel]:
@@ -170,22 +176,21 @@ class _Reader:
             else:
                 yield RowLabel(category, f"COALESCE({' OR '.join(conditions)}, false)")
 
-    def _column(self, label: object, where: str) -> ColumnLabel:
+    def _column(self, name: str, label: object, where: str) -> ColumnLabel:
         if isinstance(label, str):
             return ColumnLabel(label if label == UNLABELLED else self._category(label, where))
         spec = self._mapping(label, where)
-        self._known(spec, frozenset({"category", "summary", "masked"}), where)
         category = self._category(self._text(spec, "category", where), where)
-        forms = {
-            level: ("this." + quoted(where.rpartition(".")[2])) if form == "keep" else form
-            for level in ("summary", "masked")
-            if (form := spec.get(level)) is not None
-        }
-        if category == KEY and forms:
-            raise self._invalid(where, "a key has no summary or masked form of its own")
-        for level, form in forms.items():
-            if not isinstance(form, str):
-                raise self._invalid(where, f"{level} must be SQL text")
+        if category == KEY:
+            # A key has no summary or masked form: below full it is a pseudonym.
+            self._known(spec, frozenset({"category", "domain"}), where)
+            return ColumnLabel(category, domain=self._text(spec, "domain", where))
+        self._known(spec, frozenset({"category", "summary", "masked"}), where)
+        forms = {}
+        for level in ("summary", "masked"):
+            if level in spec:
+                form = self._text(spec, level, where)
+                forms[level] = "this." + quoted(name) if form == "keep" else form
         return ColumnLabel(category, **forms)
 
     def _relation(self, name: str, spec: Mapping[str, Any]) -> Relation:

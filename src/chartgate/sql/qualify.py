@@ -1,7 +1,9 @@
-"""Map SQL names relations plainly; the source's search path holds none, so names are written out.
+"""SQL of the data map, read once when it is loaded: one expression each, relations written out.
 
-The text is parsed and deparsed, never edited: what a map says is read by the same grammar as what
-people say.
+The source's search path holds none, so that relations named plainly get their schema. The text is
+parsed and deparsed, never edited: what a map says is read by the same grammar as what people say,
+and a piece that is not whole by itself (an unbalanced bracket, a comment, a second expression)
+cannot change the meaning of the text it is put into.
 """
 
 from functools import lru_cache
@@ -13,6 +15,7 @@ from chartgate.errors import Misconfigured
 from chartgate.sql.tree import walk
 
 _SELECT = "SELECT "
+_FROM = "SELECT 1 FROM "
 
 
 class InvalidExpression(Misconfigured):
@@ -21,19 +24,65 @@ class InvalidExpression(Misconfigured):
     code = "invalid_expression"
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def qualified(expression: str, schema: str) -> str:
     """The expression with every plain relation name in ``schema``."""
+    return _written_out(_expression(expression), schema).removeprefix(_SELECT)
+
+
+def qualified_source(relations: str, schema: str) -> str:
+    """The same for what may follow FROM."""
+    parsed, select = _select(_FROM + relations)
+    _only(select, "target_list", "from_clause")
+    return _written_out(parsed, schema).removeprefix(_FROM)
+
+
+@lru_cache(maxsize=4096)
+def column_names(expression: str) -> frozenset[str]:
+    """Every name in the expression that could mean a column; ``*`` for all of them."""
+    return frozenset(
+        message.fields[-1].string.sval if message.fields[-1].HasField("string") else "*"
+        for message in walk(_expression(expression))
+        if isinstance(message, pb.ColumnRef)
+    )
+
+
+def _expression(text: str) -> pb.ParseResult:
+    parsed, select = _select(_SELECT + text)
+    _only(select, "target_list")
+    if len(select.target_list) != 1 or select.target_list[0].res_target.name:
+        raise InvalidExpression("SQL of the data map is more than one expression")
+    return parsed
+
+
+def _select(text: str) -> tuple[pb.ParseResult, pb.SelectStmt]:
     try:
-        parsed = postgast.parse(f"{_SELECT}{expression}")
+        parsed = postgast.parse(text)
     except postgast.PgQueryError as exc:
         raise InvalidExpression(f"SQL of the data map is not an expression: {exc}") from exc
-    statement = parsed.stmts[0].stmt.select_stmt if len(parsed.stmts) == 1 else None
-    if statement is None or len(statement.target_list) != 1:
+    if len(parsed.stmts) != 1 or not parsed.stmts[0].stmt.HasField("select_stmt"):
         raise InvalidExpression("SQL of the data map is more than one expression")
-    names = False
+    for message in walk(parsed):
+        if isinstance(message, pb.WithClause | pb.ParamRef):
+            # A WITH would name relations of its own; a parameter is the asking person's.
+            raise InvalidExpression("SQL of the data map holds a WITH or a parameter")
+    return parsed, parsed.stmts[0].stmt.select_stmt
+
+
+def _only(select: pb.SelectStmt, *fields: str) -> None:
+    """Nothing but these parts: what would follow them is not part of an expression."""
+    bare, rest = pb.SelectStmt(), pb.SelectStmt()
+    bare.CopyFrom(postgast.parse("SELECT 1").stmts[0].stmt.select_stmt)
+    rest.CopyFrom(select)
+    for field in {"target_list", *fields}:
+        rest.ClearField(field)
+        bare.ClearField(field)
+    if rest != bare:
+        raise InvalidExpression("SQL of the data map is more than one expression")
+
+
+def _written_out(parsed: pb.ParseResult, schema: str) -> str:
     for message in walk(parsed):
         if isinstance(message, pb.RangeVar) and not message.schemaname:
             message.schemaname = schema
-            names = True
-    return postgast.deparse(parsed).removeprefix(_SELECT) if names else expression
+    return postgast.deparse(parsed)

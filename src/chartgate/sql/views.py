@@ -24,12 +24,17 @@ class TableName:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the source declares it. ``type_sql`` is ``format_type(atttypid, atttypmod)``."""
+    """A column as the source declares it. ``type_sql`` is ``format_type(atttypid, atttypmod)``.
+
+    ``key_domain`` is the ``table.column`` that its foreign key leads to in the end, itself when it
+    has none: two columns of one domain may be compared.
+    """
 
     name: str
     type_sql: str
     nullable: bool = True
     has_default: bool = False
+    key_domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)

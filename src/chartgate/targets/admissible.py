@@ -7,7 +7,6 @@ Whatever touches a row attribute in another way is refused at load, never at que
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from chartgate.cedar.ast import (
@@ -29,7 +28,7 @@ from chartgate.cedar.ast import (
     Unary,
     Var,
 )
-from chartgate.cedar.schema import Attribute, EntityRef, Schema, SetType
+from chartgate.cedar.schema import Attribute, EntityRef, PrimitiveType, Schema, SetType
 from chartgate.errors import Misconfigured
 from chartgate.model.disclosure import VIEW_ACTIONS
 from chartgate.model.principal import EntityUid
@@ -38,6 +37,7 @@ MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _SCALAR_LEFT: Final = frozenset({"==", "!=", "in", "<", "<=", ">", ">="})
 _SCALAR_RIGHT: Final = frozenset({"==", "!=", "contains", "<", "<=", ">", ">="})
 _SET_LEFT: Final = frozenset({"contains", "containsAny"})
+_ORDERED: Final = frozenset({"<", "<=", ">", ">="})
 RECORD: Final = "Record"
 ROW_ACTIONS: Final = frozenset({*VIEW_ACTIONS.values(), "create", "update", "delete"})
 
@@ -50,8 +50,10 @@ class NotAFilter(Misconfigured):
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """The schema's record: which attributes are sets, which are entities that are in others."""
+    """The schema's record: what each attribute (or a set's member) is, which are sets, and which
+    are entities that are in others."""
 
+    kinds: Mapping[str, str]
     sets: frozenset[str]
     nested: frozenset[str]
 
@@ -70,32 +72,53 @@ def record_attributes(schema: Schema) -> Mapping[str, Attribute]:
     return schema.entities[RECORD].attributes
 
 
+def attribute_kinds(schema: Schema) -> Mapping[str, str]:
+    """What a column may hold for an attribute, or for a member of a set: ``String``, ``Long``,
+    ``Bool`` or an entity type. What is left out no column can hold."""
+    kinds = {}
+    for name, attribute in record_attributes(schema).items():
+        held = attribute.type.element if isinstance(attribute.type, SetType) else attribute.type
+        if isinstance(held, EntityRef | PrimitiveType):
+            kinds[name] = held.name
+    return kinds
+
+
 def check_filters(policies: PolicySet, schema: Schema) -> None:
     """Refuse every policy that cannot become a row filter. Raises ``NotAFilter``."""
-    attributes = record_attributes(schema)
+    kinds = attribute_kinds(schema)
     row = _Row(
+        kinds=kinds,
         sets=set_attributes(schema),
         nested=frozenset(
             name
-            for name, a in attributes.items()
-            if isinstance(a.type, EntityRef) and schema.entities[a.type.name].parents
+            for name, kind in kinds.items()
+            if kind in schema.entities and schema.entities[kind].parents
         ),
     )
+    groups = frozenset(parent for action in schema.actions.values() for parent in action.parents)
     for policy in policies.policies:
-        actions = {e.id for e in policy.action.entities if isinstance(e, EntityUid)}
-        if policy.action.op == "all" or actions & ROW_ACTIONS:
+        named = {e for e in policy.action.entities if isinstance(e, EntityUid)}
+        if group := sorted(str(e) for e in named & groups):
+            # Filters are made action by action: a group would have to be taken apart first, and a
+            # forbid that was overlooked would fail open.
+            raise _refused(policy, f"{group[0]} is a group; name its actions one by one")
+        if policy.action.op == "all" or {e.id for e in named} & ROW_ACTIONS:
             _check_policy(policy, row)
 
 
+def _refused(policy: Policy, reason: str) -> NotAFilter:
+    return NotAFilter(f"{policy.origin}: policy {policy.id}: {reason}")
+
+
 def _check_policy(policy: Policy, row: _Row) -> None:
+    if policy.is_template:
+        raise _refused(policy, "a template decides nothing until its slots are filled")
     if policy.effect == "permit" and (
         policy.action.op not in {"==", "in"} or not policy.action.entities
     ):
-        raise NotAFilter(
-            f"{policy.origin}: policy {policy.id}: a permit names its actions with == or a list"
-        )
+        raise _refused(policy, "a permit names its actions with == or a list")
     for reason in _objections(policy.condition(), row):
-        raise NotAFilter(f"{policy.origin}: policy {policy.id}: {reason}")
+        raise _refused(policy, reason)
 
 
 def is_resource(expr: Expr) -> bool:
@@ -110,7 +133,6 @@ def row_attribute(expr: Expr) -> str | None:
     return None
 
 
-@lru_cache(maxsize=65536)
 def depends_on_row(expr: Expr) -> bool:
     """Whether the value depends on more of the resource than the label asked about."""
     if isinstance(expr, GetAttr) and is_resource(expr.base):
@@ -170,13 +192,19 @@ def _binary(op: str, left: Expr, right: Expr, row: _Row) -> Iterator[str]:
     of_left, of_right = row_attribute(left), row_attribute(right)
     if of_left is not None and not depends_on_row(right):
         allowed = _SET_LEFT if of_left in row.sets else _SCALAR_LEFT
-        if op not in allowed or (op == "in" and of_left in row.nested):
+        if op not in allowed or (op == "in" and of_left in row.nested) or _misfit(op, of_left, row):
             yield f"{op} cannot be asked of the row attribute {of_left}"
     elif of_right is not None and not depends_on_row(left):
-        if op not in _SCALAR_RIGHT or of_right in row.sets:
+        if op not in _SCALAR_RIGHT or of_right in row.sets or _misfit(op, of_right, row):
             yield f"{op} cannot be asked of the row attribute {of_right} on its right"
     else:
         yield f"{op} may compare one row attribute with something known before the query"
+
+
+def _misfit(op: str, attribute: str, row: _Row) -> bool:
+    """Whether no column can hold the attribute, or none that could be ordered so."""
+    kind = row.kinds.get(attribute)
+    return kind is None or (op in _ORDERED and kind != "Long")
 
 
 def _construct(expr: Expr) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from chartgate.cedar.ast import Policy, PolicySet
+from chartgate.cedar.ast import Policy
+from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
 from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.model.principal import EntityUid
 from chartgate.targets.formula import ALWAYS, NEVER, Formula, conjunction, disjunction
@@ -37,17 +38,22 @@ class LabelRules:
 
 
 class PolicyIndex:
-    """The policies of a set by the action they speak of."""
+    """Policies by the action they speak of."""
 
-    def __init__(self, policies: PolicySet) -> None:
-        self._policies: Final = policies
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._policies: Final = tuple(policies)
         self._by_action: Final[dict[str, tuple[Policy, ...]]] = {}
+
+    def of_whom(self, env: Env) -> "PolicyIndex":
+        """The policies whose scope admits the principal; the others are false whatever is asked,
+        since the scope comes first."""
+        return PolicyIndex(p for p in self._policies if not _is_false(p, env))
 
     def of(self, action: str) -> tuple[Policy, ...]:
         """Every policy that can concern the action, in file order."""
         found = self._by_action.get(action)
         if found is None:
-            found = tuple(p for p in self._policies.policies if _concerns(p, action))
+            found = tuple(p for p in self._policies if _concerns(p, action))
             self._by_action[action] = found
         return found
 
@@ -87,6 +93,13 @@ def _concerns(policy: Policy, action: str) -> bool:
     if policy.action.op == "all":
         return True
     return EntityUid("Action", action) in policy.action.entities
+
+
+def _is_false(policy: Policy, env: Env) -> bool:
+    try:
+        return evaluate(policy.principal.expression("principal"), env) is False
+    except EvaluationError:
+        return False
 
 
 def _combined(permits: Iterable[Rule], forbids: Iterable[Rule]) -> Rule:

@@ -5,7 +5,7 @@ true. Since nothing negates, SQL's NULL can only ever mean "not true", and three
 no way to turn a missing value into access. The opposite of an atom is an atom of its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -52,9 +52,9 @@ class HasMember:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """The row label's condition holds or is NULL; ``negated``: it is definitely false."""
+    """The row carries the label, or that is unknown; ``negated``: it surely does not."""
 
-    when: str
+    label: str
     negated: bool = False
 
 
@@ -86,11 +86,7 @@ def conjunction(formulas: Iterable[Formula]) -> Formula:
         if formula == NEVER:
             return NEVER
         parts |= formula.parts if isinstance(formula, All) else {formula}
-    for part in sorted(parts, key=repr):
-        # One at a time: of two that imply each other, one must stay.
-        if any(other != part and _implies(other, part) for other in parts):
-            parts.remove(part)
-    return next(iter(parts)) if len(parts) == 1 else All(frozenset(parts))
+    return _joined(parts, lambda part, other: _implies(other, part), All)
 
 
 def disjunction(formulas: Iterable[Formula]) -> Formula:
@@ -100,10 +96,22 @@ def disjunction(formulas: Iterable[Formula]) -> Formula:
         if formula == ALWAYS:
             return ALWAYS
         parts |= formula.parts if isinstance(formula, Any) else {formula}
-    for part in sorted(parts, key=repr):
-        if any(other != part and implies(part, other) for other in parts):
+    return _joined(parts, implies, Any)
+
+
+def _joined(
+    parts: set[Formula],
+    is_redundant_beside: Callable[[Formula, Formula], bool],
+    join: type[All] | type[Any],
+) -> Formula:
+    def is_redundant(part: Formula) -> bool:
+        return any(other != part and is_redundant_beside(part, other) for other in parts)
+
+    # One at a time: of two that imply each other, one must stay.
+    for part in sorted(filter(is_redundant, parts), key=repr):
+        if is_redundant(part):
             parts.remove(part)
-    return next(iter(parts)) if len(parts) == 1 else Any(frozenset(parts))
+    return next(iter(parts)) if len(parts) == 1 else join(frozenset(parts))
 
 
 def conjuncts(formula: Formula) -> frozenset[Formula]:
@@ -121,7 +129,7 @@ def implies(premise: Formula, conclusion: Formula) -> bool:
 
 def _implies(one: Formula, other: Formula) -> bool:
     """``implies`` for a single conjunct on each side."""
-    if one == other:
+    if one is other or one == other:
         return True
     if isinstance(one, Any):
         return all(implies(part, other) for part in one.parts)

@@ -7,8 +7,8 @@ short circuits. Permits ask for *true*; forbids must be *false*, so that a forbi
 row excludes it (the documented hardening of Cedar's "skip on error").
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 from chartgate.cedar.ast import And, Binary, Expr, HasAttr, If, Is, Not, Or
@@ -47,6 +47,9 @@ class RowShape:
     sets: frozenset[str]
     declared_sets: frozenset[str]
     """Every set-valued attribute of the schema, mapped here or not."""
+    kinds: Mapping[str, str] = field(compare=False)
+    """What an attribute, or a set's member, is by the schema: ``String``, ``Long``, ``Bool`` or an
+    entity type. A value of another kind equals none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,6 @@ class Known:
 
 def specialise(expr: Expr, known: Known) -> Outcome:
     """The outcome of a condition over rows. Only admissible expressions may come here."""
-    if not depends_on_row(expr):
-        return _constant(expr, known)
     match expr:
         case And(left, right):
             return _both(specialise(left, known), lambda: specialise(right, known))
@@ -86,6 +87,8 @@ def specialise(expr: Expr, known: Known) -> Outcome:
             )
         case Not(arg):
             return _negate(specialise(arg, known))
+        case _ if not depends_on_row(expr):
+            return _constant(expr, known)
         case If(test, then, otherwise):
             chosen = _constant(test, known)
             if chosen == ERROR:
@@ -151,13 +154,15 @@ def _relation(expr: Binary, known: Known) -> Outcome:
         return ERROR
     match expr.op:
         case "==":
-            return _one_of(attribute, (other,))
+            return _one_of(attribute, (other,), known.shape)
         case "!=":
-            return _negate(_one_of(attribute, (other,)))
+            return _negate(_one_of(attribute, (other,), known.shape))
         case "contains":
-            return _one_of(attribute, tuple(other)) if isinstance(other, CedarSet) else ERROR
+            if not isinstance(other, CedarSet):
+                return ERROR
+            return _one_of(attribute, other, known.shape)
         case "in":
-            return _in(attribute, other)
+            return _in(attribute, other, known.shape)
         case "<" | "<=" | ">" | ">=":
             if not isinstance(other, int) or isinstance(other, bool):
                 return ERROR
@@ -172,35 +177,45 @@ def _relation(expr: Binary, known: Known) -> Outcome:
 _OPPOSITE: Final[dict[str, CompareOp]] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
-def _one_of(attribute: str, values: tuple[Value, ...]) -> Outcome:
-    """``attribute`` equals one of the values. Values of no scalar kind equal no column."""
-    scalars: frozenset[Scalar] = frozenset(
-        v for v in values if isinstance(v, EntityUid | str | int)
-    )
+def _one_of(attribute: str, values: Iterable[Value], shape: RowShape) -> Outcome:
+    """``attribute`` equals one of the values. A value of another kind equals no column's."""
+    scalars = _of_kind(values, shape.kinds.get(attribute))
     return Outcome(
         IsOneOf(attribute, scalars) if scalars else NEVER,
         IsOneOf(attribute, scalars, negated=True) if scalars else Present(attribute),
     )
 
 
-def _in(attribute: str, other: Value) -> Outcome:
+def _in(attribute: str, other: Value, shape: RowShape) -> Outcome:
     """``in`` for an entity type that is in nothing (the loader saw to it): plain equality."""
     targets = tuple(other) if isinstance(other, CedarSet) else (other,)
     if not all(isinstance(target, EntityUid) for target in targets):
         return ERROR
-    return _one_of(attribute, targets)
+    return _one_of(attribute, targets, shape)
 
 
 def _set_relation(op: str, attribute: str, other: Value, shape: RowShape) -> Outcome:
     if op == "contains":
-        values: tuple[Value, ...] = (other,)
+        values: Iterable[Value] = (other,)
     elif isinstance(other, CedarSet):
-        values = tuple(other)
+        values = other
     else:
         return ERROR
-    scalars: frozenset[Scalar] = frozenset(
-        v for v in values if isinstance(v, EntityUid | str | int)
-    )
+    scalars = _of_kind(values, shape.kinds.get(attribute))
     if not scalars or attribute not in shape.sets:
         return FALSE
     return Outcome(HasMember(attribute, scalars), HasMember(attribute, scalars, negated=True))
+
+
+def _of_kind(values: Iterable[Value], kind: str | None) -> frozenset[Scalar]:
+    """The values that a column of the kind can hold. To Cedar ``1 == true`` and ``"x" ==
+    User::"x"`` are false; SQL would have to be trusted to know."""
+    return frozenset(v for v in values if isinstance(v, EntityUid | str | int) and _kind(v) == kind)
+
+
+def _kind(value: Scalar) -> str:
+    if isinstance(value, EntityUid):
+        return value.type
+    if isinstance(value, bool):
+        return "Bool"
+    return "Long" if isinstance(value, int) else "String"

@@ -30,12 +30,12 @@ class RowSql:
     """Where one table's row attributes are found.
 
     ``scalars``: SQL over ``this``. ``relations``: with ``{patient}`` already put in place.
-    ``entity_types``: the entity type of each attribute whose values are entities.
+    ``labels``: the condition of each row label; NULL counts as true.
     """
 
     scalars: Mapping[str, str]
     relations: Mapping[str, Relation]
-    entity_types: Mapping[str, str]
+    labels: Mapping[str, str]
 
 
 FALSE_SQL: Final = "false"
@@ -51,13 +51,13 @@ def to_sql(formula: Formula, row: RowSql) -> str:
         case Present(attribute, negated):
             return f"(({row.scalars[attribute]}) IS {'' if negated else 'NOT '}NULL)"
         case IsOneOf(attribute, values, negated):
-            return _one_of(row.scalars[attribute], _texts(attribute, values, row), negated)
+            return _one_of(row.scalars[attribute], values, negated)
         case Compares(attribute, op, number):
-            return f"(({row.scalars[attribute]}) {op} {number:d})"
+            return f"(({row.scalars[attribute]}) {op} {_number(number)})"
         case HasMember(attribute, values, negated):
-            return _member(row.relations[attribute], _texts(attribute, values, row), negated)
-        case Labelled(when, negated):
-            return f"(({when}) {'IS FALSE' if negated else 'IS NOT FALSE'})"
+            return _member(row.relations[attribute], values, negated)
+        case Labelled(label, negated):
+            return f"(({row.labels[label]}) {'IS FALSE' if negated else 'IS NOT FALSE'})"
 
 
 def _joined(word: str, parts: Iterable[str], *, empty: str) -> str:
@@ -65,34 +65,36 @@ def _joined(word: str, parts: Iterable[str], *, empty: str) -> str:
     return f"({word.join(texts)})" if texts else empty
 
 
-def _one_of(column: str, texts: list[str], negated: bool) -> str:
-    if not texts:
+def _one_of(column: str, values: frozenset[Scalar], negated: bool) -> str:
+    if not values:
         return f"(({column}) IS NOT NULL)" if negated else FALSE_SQL
+    texts = sorted(_scalar(value) for value in values)
+    compared = f"({column})"
+    if not all(isinstance(value, int) for value in values):
+        # Names are equal when their characters are, whatever the column's type and collation.
+        compared = f'({compared}::pg_catalog.text COLLATE pg_catalog."C")'
     if len(texts) == 1:
-        return f"(({column}) {'<>' if negated else '='} {texts[0]})"
-    return f"(({column}) {'NOT IN' if negated else 'IN'} ({', '.join(texts)}))"
+        return f"({compared} {'<>' if negated else '='} {texts[0]})"
+    return f"({compared} {'NOT IN' if negated else 'IN'} ({', '.join(texts)}))"
 
 
-def _member(relation: Relation, texts: list[str], negated: bool) -> str:
-    if not texts:
+def _member(relation: Relation, values: frozenset[Scalar], negated: bool) -> str:
+    if not values:
         return "true" if negated else FALSE_SQL
-    among = _one_of(relation.value, texts, negated=False)
+    among = _one_of(relation.value, values, negated=False)
     found = f"EXISTS (SELECT 1 FROM {relation.source} WHERE ({relation.where}) AND {among})"
     return f"(NOT {found})" if negated else f"({found})"
 
 
-def _texts(attribute: str, values: frozenset[Scalar], row: RowSql) -> list[str]:
-    """The values as literals. An entity of another type than the attribute's equals no row's."""
-    wanted = row.entity_types.get(attribute)
-    texts = []
-    for value in values:
-        if isinstance(value, EntityUid):
-            if value.type == wanted:
-                texts.append(literal(value.id))
-        elif isinstance(value, bool):
-            texts.append("true" if value else FALSE_SQL)
-        elif isinstance(value, int):
-            texts.append(f"{value:d}")
-        else:
-            texts.append(literal(value))
-    return sorted(texts)
+def _scalar(value: Scalar) -> str:
+    if isinstance(value, EntityUid):
+        return literal(value.id)
+    if isinstance(value, bool):
+        return "true" if value else FALSE_SQL
+    return _number(value) if isinstance(value, int) else literal(value)
+
+
+def _number(number: int) -> str:
+    """A Long. In brackets: the smallest one is no literal of PostgreSQL's bigint, and ``- -1``
+    would begin a comment without its space."""
+    return f"({number:d})" if number < 0 else f"{number:d}"

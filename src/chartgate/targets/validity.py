@@ -1,13 +1,14 @@
 """Until when a decision that read the clock still holds.
 
 A comparison of ``context.now`` with a known instant changes its answer once, at that instant.
-Any other use of the clock is opaque: such a decision is never kept.
+Any other use of the clock is opaque, and so is the context taken as a whole: such a decision is
+never kept.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from chartgate.cedar.ast import Binary, Expr, GetAttr, Var
+from chartgate.cedar.ast import Binary, Expr, GetAttr, HasAttr, Var
 from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
 from chartgate.cedar.values import DateTime
 from chartgate.targets.admissible import children
@@ -24,12 +25,16 @@ def valid_until(conditions: Iterable[Expr], env: Env, *, now_ms: int) -> int | N
 
 
 def _instants(expr: Expr, env: Env) -> Iterator[int]:
-    if _is_now(expr):
+    if _is_now(expr) or _is_context(expr):
         yield OPAQUE
+        return
+    if isinstance(expr, GetAttr | HasAttr) and _is_context(expr.base):
         return
     if isinstance(expr, Binary) and expr.op in _ORDERING:
         for clock, other in ((expr.left, expr.right), (expr.right, expr.left)):
-            if _is_now(clock) and not _mentions_now(other):
+            if _is_now(clock) and not _mentions(other, "context"):
+                if _mentions(other, "resource") or _mentions(other, "action"):
+                    break
                 try:
                     instant = evaluate(other, env)
                 except EvaluationError:
@@ -43,14 +48,15 @@ def _instants(expr: Expr, env: Env) -> Iterator[int]:
         yield from _instants(child, env)
 
 
+def _mentions(expr: Expr, variable: str) -> bool:
+    if isinstance(expr, Var):
+        return expr.name == variable
+    return any(_mentions(child, variable) for child in children(expr))
+
+
+def _is_context(expr: Expr) -> bool:
+    return isinstance(expr, Var) and expr.name == "context"
+
+
 def _is_now(expr: Expr) -> bool:
-    return (
-        isinstance(expr, GetAttr)
-        and expr.attr == "now"
-        and isinstance(expr.base, Var)
-        and expr.base.name == "context"
-    )
-
-
-def _mentions_now(expr: Expr) -> bool:
-    return _is_now(expr) or any(_mentions_now(child) for child in children(expr))
+    return isinstance(expr, GetAttr) and expr.attr == "now" and _is_context(expr.base)
