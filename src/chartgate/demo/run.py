@@ -6,7 +6,6 @@ that only the owner can read, and end with the demo.
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import random
 import secrets
@@ -18,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psycopg
 
 import chartgate
@@ -41,6 +41,13 @@ from chartgate.app.gate_session import Source
 from chartgate.app.rolebook import RoleBook
 from chartgate.app.tokens import PatientTokens
 from chartgate.demo import legacy, synthea
+from chartgate.demo.folder import (
+    locked,
+    one_line_for_the_disk,
+    refuse_foreign,
+    require_free,
+    unheard,
+)
 from chartgate.demo.generator import generate
 from chartgate.demo.people import PEOPLE
 from chartgate.demo.shipped import shipped
@@ -52,16 +59,12 @@ NODE: Final = "demo"
 SEED: Final = 20260101
 DATABASE: Final = "hospital"
 PORT: Final = 6432
+AUDITOR: Final = "pofficer"
+"""Who asks the audit log when nobody else is named."""
 _CREDENTIAL_HOURS: Final = 24
 _CHECKPOINT_SECONDS: Final = 5.0
 
 Progress = Callable[[str], None]
-
-
-class AlreadyRunning(Misconfigured):
-    """Another process runs an instance in the same state folder."""
-
-    code = "already_running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,11 @@ def prepared(
     Raises ``ChartgateError`` with one clear line for whatever stands in the way.
     """
     state = State(root)
-    with _one_line_for_the_disk(root), contextlib.ExitStack() as stack:
+    with one_line_for_the_disk(root), contextlib.ExitStack() as stack:
+        refuse_foreign(state)
         state.create()
-        stack.enter_context(_locked(state))
+        stack.enter_context(locked(state))
+        require_free(host, port)
         progress("starting the hospital's database and the control plane")
         hospital = stack.enter_context(EmbeddedPostgres(state.legacy_pg, roles=(legacy.SERVICE,)))
         control = stack.enter_context(EmbeddedPostgres(state.control_pg))
@@ -110,6 +115,7 @@ def prepared(
             host=host,
             port=port,
             database=DATABASE,
+            auditor=AUDITOR,
         )
         stack.enter_context(_people(state, conninfo, point.roles, instance))
         state.save_instance(instance)
@@ -170,13 +176,15 @@ async def serving(ready: Prepared) -> AsyncIterator[int]:
                 log,
             )
             port = await _listening(gateway, ready.instance)
-            socket = await serve_log_socket(state.log_socket, log.append)
+            if port != ready.instance.port:
+                state.save_instance(msgspec.structs.replace(ready.instance, port=port))
+            log_socket = await serve_log_socket(state.log_socket, log.append)
             keeper = asyncio.get_running_loop().create_task(_keep_checkpoint(state, log))
             try:
                 yield port
             finally:
                 keeper.cancel()
-                await socket.close()
+                await log_socket.close()
                 await gateway.close()
         await log.append((encode(NodeStopped(at=_stamp(), node=NODE, reason="asked to stop")),))
     finally:
@@ -188,10 +196,7 @@ async def _listening(gateway: Gateway, instance: Instance) -> int:
     try:
         return await gateway.start()
     except OSError as exc:
-        raise Misconfigured(
-            f"cannot listen on {instance.host} port {instance.port}: {exc.strerror}; "
-            "another program may be using it (choose one with --port)"
-        ) from exc
+        raise unheard(instance.host, instance.port, exc) from exc
 
 
 async def _keep_checkpoint(state: State, log: LogWriter) -> None:
@@ -289,26 +294,6 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-@contextmanager
-def _locked(state: State) -> Iterator[None]:
-    with state.lock_file.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(
-                f"a demo is already running in {state.root}: stop it first, or use another --state"
-            ) from None
-        yield
-
-
-@contextmanager
-def _one_line_for_the_disk(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise Misconfigured(f"{exc.filename or root}: {exc.strerror or exc}") from exc
 
 
 def _stamp() -> str:

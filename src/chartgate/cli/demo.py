@@ -1,0 +1,312 @@
+"""``chartgate demo``: start it all, show the sheet to work from, stop it all.
+
+Rules kept: however it ends (Ctrl-C, a signal, a fault), what it started is stopped, and what
+stands in the way is one line. A second Ctrl-C does not interrupt the stopping.
+"""
+
+import asyncio
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psycopg
+
+from chartgate.adapters.state import default_root
+from chartgate.cli import render, screen
+from chartgate.cli.psql import address
+from chartgate.demo import tour
+from chartgate.demo.check import Report, checked
+from chartgate.demo.folder import reset as reset_folder
+from chartgate.demo.people import PEOPLE
+from chartgate.demo.run import PORT, Prepared, prepared, serving
+from chartgate.errors import Misconfigured
+
+HOST = "127.0.0.1"
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def demo(
+    *, data: Path | None, state: Path | None, port: int | None, reset: bool, json: bool
+) -> int:
+    """Run until somebody ends it; answers the exit status."""
+    root = (state or default_root()).absolute()
+    out = screen.console(sys.stderr if json else sys.stdout)
+    served = False
+    with _interruptible(), ExitStack() as stack:
+        steps = stack.enter_context(screen.Steps(out))
+        try:
+            ready = stack.enter_context(_prepared(root, data, port, reset, steps, default=PORT))
+            asyncio.run(_serve(ready, steps, out, named=state is not None, json=json))
+            served = True
+        except KeyboardInterrupt:
+            steps.end(done=False)
+        _ignore_endings()
+        out.print()
+        steps.step("stopping")
+    if served:
+        out.print("Stopped. The data are kept; `--reset` starts over.")
+        return 0
+    out.print("Stopped before the demo was ready.")
+    return 130
+
+
+async def _serve(
+    ready: Prepared, steps: screen.Steps, out: screen.Console, *, named: bool, json: bool
+) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _ENDINGS:
+        loop.add_signal_handler(number, ended.set)
+    steps.step("opening the audit log and the gate")
+    async with serving(ready) as port:
+        steps.end()
+        sheet = Sheet(ready, port, named=named)
+        if json:
+            render.print_json(sheet.facts(steps.seconds))
+            sys.stdout.flush()
+        else:
+            sheet.show(out, steps.seconds)
+        await ended.wait()
+
+
+def check(
+    *, data: Path | None, state: Path | None, port: int | None, reset: bool, json: bool
+) -> int:
+    """Try everything unattended; answers the exit status."""
+    out = screen.console(sys.stderr if json else sys.stdout)
+    with _interruptible(), ExitStack() as stack:
+        steps = stack.enter_context(screen.Steps(out))
+        try:
+            root = (
+                state.absolute()
+                if state is not None
+                else Path(
+                    stack.enter_context(
+                        tempfile.TemporaryDirectory(
+                            prefix="chartgate-check-", ignore_cleanup_errors=True
+                        )
+                    )
+                )
+                / "state"
+            )
+            if state is None:
+                # The servers' data may lie elsewhere (root): they are removed by name.
+                stack.callback(_remove, root)
+            ready = stack.enter_context(_prepared(root, data, port, reset, steps, default=0))
+            report = asyncio.run(checked(ready, steps.step))
+            steps.end()
+        except KeyboardInterrupt:
+            steps.end(done=False)
+            _ignore_endings()
+            out.print("Stopped before the check was done.")
+            return 130
+        if json:
+            render.print_json(report)
+        else:
+            _show_report(screen.console(), report, ready.title)
+        _ignore_endings()
+        steps.step("stopping")
+    return 0 if report.passed else 1
+
+
+def _remove(root: Path) -> None:
+    if root.exists():
+        reset_folder(root)
+
+
+@contextmanager
+def _prepared(
+    root: Path,
+    data: Path | None,
+    port: int | None,
+    reset: bool,
+    steps: screen.Steps,
+    *,
+    default: int,
+) -> Iterator[Prepared]:
+    if data is not None and not data.is_dir():
+        raise Misconfigured(f"--data: there is no folder {data}")
+    if reset:
+        steps.step("removing the old data")
+        reset_folder(root)
+    with prepared(
+        root,
+        data=data,
+        port=default if port is None else port,
+        host=HOST,
+        progress=steps.step,
+    ) as ready:
+        yield ready
+
+
+class Sheet:
+    """Everything a newcomer needs to go on from here."""
+
+    def __init__(self, ready: Prepared, port: int, *, named: bool) -> None:
+        self._ready = ready
+        self._instance = ready.state.instance()
+        self._port = port
+        self._layout = tour.LAYOUTS[ready.instance.source]
+        self._subject = tour.subject(ready)
+        self._name = screen.command_name()
+        self._state = f" --state {shlex.quote(str(ready.state.root))}" if named else ""
+
+    def psql(self, username: str) -> str:
+        """The exact line for any psql."""
+        where = address(self._instance, username)
+        return f'PGPASSFILE={shlex.quote(str(self._ready.state.passfile))} psql "{where}"'
+
+    def short_psql(self, username: str) -> str:
+        """The same by our own command."""
+        return f"{self._name} psql{self._state} {username}"
+
+    def audit(self) -> tuple[str, ...]:
+        """Questions to the audit log."""
+        return tuple(
+            f"{self._name} audit {question}{self._state}"
+            for question in (
+                f"who --patient {self._subject.identifier}",
+                "user mwelby",
+                "tail",
+                "verify",
+            )
+        )
+
+    def facts(self, seconds: float) -> dict[str, object]:
+        """The sheet for programs."""
+        return {
+            "title": self._ready.title,
+            "host": self._instance.host,
+            "port": self._port,
+            "database": self._instance.database,
+            "state": str(self._ready.state.root),
+            "passfile": str(self._ready.state.passfile),
+            "seconds": round(seconds, 1),
+            "people": [
+                {
+                    "username": p.username,
+                    "full_name": p.full_name,
+                    "title": p.title,
+                    "role": p.role,
+                    "department": p.department,
+                    "purpose": p.purpose,
+                    "sees": tour.SEES.get(p.username, ""),
+                    "psql": self.psql(p.username),
+                    "chartgate_psql": self.short_psql(p.username),
+                }
+                for p in PEOPLE
+            ],
+            "queries": [{"title": q.title, "sql": q.sql} for q in self._layout.tries],
+            "audit": self.audit(),
+        }
+
+    def show(self, out: screen.Console, seconds: float) -> None:
+        """Print the sheet."""
+        out.print()
+        out.print(
+            screen.Text("Chartgate demo", style="bold").append(
+                f": {self._ready.title}, {self._patients():,} patients. Ready in {seconds:.1f} s.",
+                style="not bold",
+            )
+        )
+        out.print(
+            f"The gate listens on {self._instance.host} port {self._port}; the hospital's own "
+            "database behind it knows nothing of it."
+        )
+        screen.heading(out, "Whom to be")
+        table = screen.plain_table("Login", "Role", "Department", "Purpose", "Sees")
+        for username in tour.MAIN:
+            p = tour.person(username)
+            table.add_row(
+                screen.Text(username, style="bold"),
+                p.title,
+                screen.department_name(p.department),
+                p.purpose,
+                tour.SEES[username],
+            )
+        out.print(table)
+        others = ", ".join(p.username for p in PEOPLE if p.username not in tour.MAIN)
+        out.print(f"Also: {others}.")
+        screen.heading(out, "Log in, in another terminal")
+        screen.lines(out, [self.short_psql(username) for username in tour.MAIN])
+        screen.heading(out, "or with any psql")
+        screen.lines(out, [self.psql(username) for username in tour.MAIN])
+        screen.heading(out, "Three queries worth trying as each of them")
+        for question in self._layout.tries:
+            screen.lines(out, [f"-- {question.title}", f"{question.sql};"])
+        screen.heading(out, "Then ask who saw whom (as Petra Officer, the privacy officer)")
+        screen.lines(out, self.audit())
+        out.print()
+        out.print(
+            f"Everything is kept in {screen.folder_name(self._ready.state.root)}; the passwords "
+            "end with the demo."
+        )
+        out.print(screen.Text("Ctrl-C stops everything.", style="bold"))
+
+    def _patients(self) -> int:
+        query = psycopg.sql.SQL("SELECT count(*) FROM {}").format(
+            psycopg.sql.Identifier(self._layout.patient)
+        )
+        with psycopg.connect(self._instance.legacy) as connection:
+            row = connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _show_report(out: screen.Console, report: Report, title: str) -> None:
+    """What each person saw, side by side, then each check."""
+    out.print()
+    out.print(screen.Text(f"What each person saw: {title}", style="bold"))
+    out.print("How many rows came, and what the first of them shows; – is a value withheld.")
+    for sight in report.sights:
+        out.print()
+        out.print(screen.Text(sight.title, style="bold"))
+        screen.lines(out, [sight.sql])
+        table = screen.plain_table("", *sight.people)
+        for row in sight.table:
+            table.add_row(*row)
+        out.print(table)
+    out.print()
+    out.print(screen.Text("Checks", style="bold"))
+    for one in report.checks:
+        mark = screen.Text("ok      ", style="green")
+        if not one.passed:
+            mark = screen.Text("FAILED  ", style="bold red")
+        out.print(mark.append(one.name, style="default"))
+        if not one.passed:
+            out.print(f"        {one.detail}")
+    out.print()
+    failed = sum(not one.passed for one in report.checks)
+    verdict = (
+        screen.Text(f"{failed} of {len(report.checks)} checks FAILED.", style="bold red")
+        if failed
+        else screen.Text(f"All {len(report.checks)} checks passed", style="bold green").append(
+            f" in {report.seconds:.1f} s.", style="not bold default"
+        )
+    )
+    out.print(verdict)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Any request to end is a KeyboardInterrupt, once; afterwards we are stopping already."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        _ignore_endings()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in _ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore_endings() -> None:
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
