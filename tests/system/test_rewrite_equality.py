@@ -502,6 +502,28 @@ SELECT dept, count(*) FROM (SELECT *, row_number() OVER (PARTITION BY dept ORDER
 SELECT e.k, e.v FROM s.patient p, LATERAL (VALUES (p.id, p.name)) e(k, v)
 SELECT n, id FROM unnest(ARRAY[1, 2, 3]) WITH ORDINALITY u(n, o) JOIN s.patient ON id = o
 SELECT id FROM s.patient ORDER BY score DESC NULLS LAST, id FETCH FIRST 3 ROWS ONLY
+SELECT u.id, p.name, d.title FROM s.patient p JOIN s.dept d USING (id) AS u
+SELECT j.a, j.c FROM (s.patient p JOIN s.dept d ON d.id = p.dept) AS j(a, b, c)
+WITH w AS (SELECT id, dept FROM s.patient) SELECT * FROM w a NATURAL JOIN w b
+WITH w AS (SELECT id, dept FROM s.patient) SELECT count(a.id) FROM w a NATURAL JOIN w b
+SELECT x.key, x.value, p.id FROM s.patient p, jsonb_each_text(to_jsonb(p)) x WHERE x.key = 'name'
+SELECT (jsonb_each_text(to_jsonb(p))).value FROM s.patient p
+SELECT r.a, p.id FROM json_to_recordset('[{"a": 3}]') AS r(a int), s.patient p WHERE p.id = r.a
+SELECT f.a, f.b FROM ROWS FROM (generate_series(1, 2), unnest(ARRAY['a', 'b'])) AS f(a, b)
+SELECT (array_agg(id ORDER BY id))[1], (ARRAY[1, 2, 3])[1:2] FROM s.patient
+SELECT p.id FROM s.patient p JOIN s.lab l ON l.pid = p.id AND EXISTS (SELECT 1 FROM s.lab m WHERE m.pid = l.pid AND m.ok)
+SELECT count(p.id) FROM s.patient p JOIN s.lab l ON EXISTS (SELECT 1 FROM s.lab m WHERE m.pid = p.id AND m.id = l.id)
+SELECT nullif(name, 'b'), greatest(id, 3), row(id, name)::text, coalesce(mrn, '-') FROM s.patient
+SELECT (CASE WHEN true THEN name END), name COLLATE "C", ARRAY[id], exists(SELECT 1) FROM s.patient
+SELECT id FROM s.patient WHERE id IN (SELECT pid FROM s.lab ORDER BY value DESC NULLS LAST, id LIMIT 5)
+SELECT sum(id) FROM s.patient WHERE id IN (SELECT pid FROM s.lab ORDER BY id LIMIT 5) AND dept = 1
+SELECT q.x FROM (SELECT p.id AS x, (SELECT count(*) FROM s.lab l WHERE l.pid = p.id) AS y FROM s.patient p) q WHERE q.y > 1
+VALUES ((SELECT count(*) FROM s.lab)), (3) ORDER BY 1 LIMIT 1
+SELECT id FROM s.patient LIMIT (SELECT count(*) FROM s.lab)
+SELECT dept, max(name) AS m FROM s.patient GROUP BY dept ORDER BY m
+SELECT upper(name) AS u, count(*) FROM s.patient GROUP BY u ORDER BY u
+SELECT dept, code, count(*) FROM s.patient p JOIN s.lab l ON l.pid = p.id GROUP BY CUBE (dept, code)
+SELECT s.patient.id, patient.name FROM s.patient
 """.strip().splitlines()
 
 

@@ -228,6 +228,22 @@ def test_a_key_is_followed_through_sub_selects_and_with() -> None:
 
 
 REFUSED = {
+    "SELECT a FROM code AS c(a, b, d)": "more column aliases",
+    "SELECT * FROM (SELECT 1) AS c(a, b)": "more column aliases",
+    "SELECT * FROM code JOIN patient USING (label)": "not in both",
+    "SELECT s.id FROM (SELECT id, id FROM code) s": "more than once",
+    "SELECT (c.label).count FROM code c": "field of a record",
+    "SELECT (c).* FROM code c": "table.column",
+    "SELECT * FROM current_date": "something in FROM",
+    "SELECT *": "without a table",
+    "SELECT rank()": "needs OVER",
+    "SELECT lower('x') OVER ()": "window function",
+    "SELECT 1 !== 2": "operator",
+    "SELECT a.* FROM code": "no table",
+    "SELECT ehr.code.nothing FROM code": "after a dot",
+    "WITH a AS (SELECT 1), a AS (SELECT 2) SELECT 1": "of one name",
+    "WITH RECURSIVE a AS (SELECT 1 FROM a) SELECT 1 FROM a": "plain UNION",
+    "SELECT a FROM json_to_record('{}') AS x(a regclass)": "from JSON",
     "SELECT p.row_to_json FROM patient p": "after a dot",
     "SELECT (p).row_to_json FROM patient p": "after a dot",
     "SELECT p.count FROM patient p": "after a dot",
