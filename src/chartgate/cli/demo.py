@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import psycopg
+from rich.text import Text
 
 from chartgate.adapters.state import default_root
 from chartgate.cli import render, screen
@@ -37,6 +38,7 @@ def demo(
     root = (state or default_root()).absolute()
     out = screen.console(sys.stderr if json else sys.stdout)
     served = False
+    screen.log_in_one_line()
     with _interruptible(), ExitStack() as stack:
         steps = stack.enter_context(screen.Steps(out))
         try:
@@ -79,6 +81,7 @@ def check(
 ) -> int:
     """Try everything unattended; answers the exit status."""
     out = screen.console(sys.stderr if json else sys.stdout)
+    screen.log_in_one_line()
     with _interruptible(), ExitStack() as stack:
         steps = stack.enter_context(screen.Steps(out))
         try:
@@ -209,7 +212,7 @@ class Sheet:
         """Print the sheet."""
         out.print()
         out.print(
-            screen.Text("Chartgate demo", style="bold").append(
+            Text("Chartgate demo", style="bold").append(
                 f": {self._ready.title}, {self._patients():,} patients. Ready in {seconds:.1f} s.",
                 style="not bold",
             )
@@ -223,7 +226,7 @@ class Sheet:
         for username in tour.MAIN:
             p = tour.person(username)
             table.add_row(
-                screen.Text(username, style="bold"),
+                Text(username, style="bold"),
                 p.title,
                 screen.department_name(p.department),
                 p.purpose,
@@ -246,7 +249,7 @@ class Sheet:
             f"Everything is kept in {screen.folder_name(self._ready.state.root)}; the passwords "
             "end with the demo."
         )
-        out.print(screen.Text("Ctrl-C stops everything.", style="bold"))
+        out.print(Text("Ctrl-C stops everything.", style="bold"))
 
     def _patients(self) -> int:
         query = psycopg.sql.SQL("SELECT count(*) FROM {}").format(
@@ -260,31 +263,31 @@ class Sheet:
 def _show_report(out: screen.Console, report: Report, title: str) -> None:
     """What each person saw, side by side, then each check."""
     out.print()
-    out.print(screen.Text(f"What each person saw: {title}", style="bold"))
+    out.print(Text(f"What each person saw: {title}", style="bold"))
     out.print("How many rows came, and what the first of them shows; – is a value withheld.")
     for sight in report.sights:
         out.print()
-        out.print(screen.Text(sight.title, style="bold"))
+        out.print(Text(sight.title, style="bold"))
         screen.lines(out, [sight.sql])
         table = screen.plain_table("", *sight.people)
         for row in sight.table:
             table.add_row(*row)
         out.print(table)
     out.print()
-    out.print(screen.Text("Checks", style="bold"))
+    out.print(Text("Checks", style="bold"))
     for one in report.checks:
-        mark = screen.Text("ok      ", style="green")
+        mark = Text("ok      ", style="green")
         if not one.passed:
-            mark = screen.Text("FAILED  ", style="bold red")
+            mark = Text("FAILED  ", style="bold red")
         out.print(mark.append(one.name, style="default"))
         if not one.passed:
             out.print(f"        {one.detail}")
     out.print()
     failed = sum(not one.passed for one in report.checks)
     verdict = (
-        screen.Text(f"{failed} of {len(report.checks)} checks FAILED.", style="bold red")
+        Text(f"{failed} of {len(report.checks)} checks FAILED.", style="bold red")
         if failed
-        else screen.Text(f"All {len(report.checks)} checks passed", style="bold green").append(
+        else Text(f"All {len(report.checks)} checks passed", style="bold green").append(
             f" in {report.seconds:.1f} s.", style="not bold default"
         )
     )

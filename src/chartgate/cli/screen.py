@@ -4,6 +4,7 @@ Rules kept: a line that is meant to be copied is never broken or cut by us; noth
 coloured where nobody watches (rich asks the terminal); everything is text first.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -29,6 +30,22 @@ def console(file: IO[str] | None = None) -> Console:
     out = file or sys.stdout
     width = None if out.isatty() else _PAPER_WIDTH
     return Console(file=out, width=width, markup=False, highlight=False, emoji=False)
+
+
+class _OneLine(logging.Formatter):
+    """What went wrong, on one line: a traceback could quote a patient's values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        kind = record.exc_info[0] if record.exc_info else None
+        return f"chartgate: {record.getMessage()}" + (f" ({kind.__name__})" if kind else "")
+
+
+def log_in_one_line() -> None:
+    """Faults of the gate are told on stderr; with ``CHARTGATE_DEBUG`` in full."""
+    handler = logging.StreamHandler()
+    if not os.environ.get("CHARTGATE_DEBUG"):
+        handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 class Steps:
