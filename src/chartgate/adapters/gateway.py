@@ -17,7 +17,6 @@ from typing import Any, Final
 from chartgate.adapters.control_plane_feed import ControlPlaneFeed
 from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.upstream import (
-    SourceUnavailable,
     Upstream,
     UpstreamAddress,
     cancel_upstream,
@@ -37,6 +36,7 @@ from chartgate.app.commands import (
 )
 from chartgate.app.conversation import Conversation
 from chartgate.app.entitlement import DecisionPoint
+from chartgate.app.exchange import HIDDEN_STATUS
 from chartgate.app.gate_session import AccessEnded, GateSession, Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, LogUnavailable, Refused
@@ -70,29 +70,42 @@ from chartgate.sql.allow import SETTINGS
 
 LOGIN_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 600.0
+MAX_SESSIONS: Final = 200
+_LOGIN_FRAME: Final = 65_536
+"""Largest message before the login has succeeded, as in the server."""
 CHANNEL: Final = "postgresql"
 PURPOSE: Final = "chartgate.purpose"
-_HIDDEN_STATUS: Final = frozenset({"is_superuser", "session_authorization", "search_path"})
 
 _logger = logging.getLogger(__name__)
 
 
 class IdleSession(ChartgateError):
-    """Nothing was asked for too long (45 CFR 164.312(a)(2)(iii))."""
+    """Nothing was asked, or read, for too long (45 CFR 164.312(a)(2)(iii))."""
 
     code = "idle_session"
     sqlstate = "57P05"
 
 
+class TooManySessions(ChartgateError):
+    """The gate serves as many sessions as it may."""
+
+    code = "too_many_sessions"
+    sqlstate = "53300"
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """What one gateway serves. ``idle_seconds`` without a message end a session."""
+    """What one gateway serves. ``idle_seconds`` without a message end a session.
+
+    So do as many in which a client does not read what it asked for.
+    """
 
     node: str
     database: str
     host: str = "127.0.0.1"
     port: int = 0
     idle_seconds: float = IDLE_SECONDS
+    max_sessions: int = MAX_SESSIONS
 
 
 class Gateway:
@@ -153,6 +166,11 @@ class Gateway:
         return self._people.is_fresh(asyncio.get_running_loop().time())
 
     def _accept(self, wire: Wire) -> None:
+        if len(self._sessions) >= self._config.max_sessions:
+            reason = TooManySessions("the gate serves as many sessions as it may; try again later")
+            wire.write(error(reason.sqlstate, str(reason), severity="FATAL"))
+            wire.close()
+            return
         task = asyncio.get_running_loop().create_task(self._serve(wire))
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
@@ -165,6 +183,8 @@ class Gateway:
         except asyncio.CancelledError:
             wire.write(error("57P01", "the gate is shutting down", severity="FATAL"))
             raise
+        except TimeoutError:
+            wire.write(error("08006", "the login took too long", severity="FATAL"))
         except ChartgateError as exc:
             wire.write(error(exc.sqlstate, str(exc), severity="FATAL"))
         except Exception:
@@ -181,22 +201,38 @@ class Gateway:
             startup = await self._start_up(wire)
             if startup is None:
                 return
-            await self._authenticate(wire, startup)
-            session = self._open(startup)
+            session = await self._log_in(wire, startup)
             upstream = await self._connect(session, startup)
             limit.reschedule(None)
         pid = self._register(upstream)
+        is_recorded = False
+        reason = "the gate failed"
         try:
             started = session.started(
                 client=_peer(wire), application=startup.parameters.get("application_name", "")
             )
             await self._log.append((encode(started),))
+            is_recorded = True
             self._welcome(wire, upstream, pid, session, startup)
             reason = await self._converse(session, wire, upstream)
-            self._log.post((encode(session.ended(reason)),))
+        except asyncio.CancelledError:
+            reason = "the gate is shutting down"
+            raise
+        except ProtocolViolation:
+            reason = "protocol violation"
+            raise
         finally:
             self._cancel.pop(pid, None)
-            upstream.wire.close()
+            if is_recorded:
+                with contextlib.suppress(LogUnavailable):  # then nothing was released either
+                    self._log.post((encode(session.ended(reason)),))
+            await self._leave(upstream)
+
+    async def _leave(self, upstream: Upstream) -> None:
+        """Give the connection up; what still runs on it is stopped, for nobody will see it."""
+        if upstream.is_busy and upstream.cancel_key is not None and not upstream.wire.is_ended:
+            await cancel_upstream(self._upstream, upstream.cancel_key)
+        upstream.wire.abort()
 
     # Start-up and login.
 
@@ -215,12 +251,24 @@ class Gateway:
                     await self._relay_cancel(pid, key)
                     return None
                 case StartupMessage():
-                    wire.typed(reader.rest(), runs=False)
+                    wire.typed(reader.rest(), runs=False, max_frame=_LOGIN_FRAME)
                     if (negotiation := packet.negotiation()) is not None:
                         wire.write(negotiation.encode())
                     return packet
 
-    async def _authenticate(self, wire: Wire, startup: StartupMessage) -> None:
+    async def _log_in(self, wire: Wire, startup: StartupMessage) -> GateSession:
+        """Who it is, and that she may: whoever is turned away after all is recorded too."""
+        final = await self._authenticate(wire, startup)
+        try:
+            session = self._open(startup)
+        except (AccessEnded, Refused) as exc:
+            await self._refuse_login(wire, startup.user, str(exc))
+            raise
+        wire.typed(runs=False)
+        wire.write(AuthenticationSASLFinal(final).encode() + AuthenticationOk().encode())
+        return session
+
+    async def _authenticate(self, wire: Wire, startup: StartupMessage) -> bytes:
         name = startup.user
         snapshot = self._people.snapshot
         known = snapshot.credential(name, at=self._now()) if self.is_fresh() else None
@@ -246,7 +294,7 @@ class Gateway:
         if startup.database != self._config.database:
             await self._refuse_login(wire, name, "another database was asked for")
             raise StartupRefused("there is no such database here")
-        wire.write(AuthenticationSASLFinal(final).encode() + AuthenticationOk().encode())
+        return final
 
     async def _refuse_login(self, wire: Wire, name: str, reason: str) -> None:
         person = self.person(name)
@@ -283,7 +331,7 @@ class Gateway:
             tokens=self._tokens,
             now=self._now,
         )
-        session.claim(settings.get(PURPOSE, ""))
+        session.begin(settings.get(PURPOSE, ""))
         session.entitlement()
         return session
 
@@ -300,6 +348,8 @@ class Gateway:
 
     def _register(self, upstream: Upstream) -> int:
         pid = secrets.randbits(31)
+        while pid in self._cancel:
+            pid = secrets.randbits(31)
         if upstream.cancel_key is not None:
             self._cancel[pid] = (secrets.token_bytes(4), upstream.cancel_key)
         return pid
@@ -312,7 +362,7 @@ class Gateway:
         session: GateSession,
         startup: StartupMessage,
     ) -> None:
-        reported = {k: v for k, v in upstream.parameters.items() if k not in _HIDDEN_STATUS}
+        reported = {k: v for k, v in upstream.parameters.items() if k not in HIDDEN_STATUS}
         reported["application_name"] = startup.parameters.get("application_name", "")
         reported |= {"is_superuser": "off", "session_authorization": session.name}
         parts = [ParameterStatus(name, value).encode() for name, value in reported.items()]
@@ -329,35 +379,37 @@ class Gateway:
     # The conversation.
 
     async def _converse(self, session: GateSession, client: Wire, upstream: Upstream) -> str:
-        server = upstream.wire
         either = Signal()
-        client.signal = server.signal = either
+        client.signal = upstream.wire.signal = either
         talk = Conversation(session).talk()
         answer: Any = None
-        failure: BaseException | None = None
+        failure: LogUnavailable | None = None
         try:
             while True:
                 command = talk.throw(failure) if failure is not None else talk.send(answer)
-                failure = None
+                answer = failure = None
                 try:
-                    answer = await self._perform(command, client, server, either)
+                    answer = await self._perform(command, client, upstream, either)
                 except LogUnavailable as exc:
                     failure = exc
-        except StopIteration:
-            return "client left"
+        except StopIteration as end:
+            return str(end.value)
         except IdleSession as exc:
             client.write(error(exc.sqlstate, str(exc), severity="FATAL"))
             return "idle"
         except ConnectionEnded:
-            await self._stop_upstream(upstream)
             if client.is_ended:
                 return "connection lost"
             client.write(error("08006", "the source database ended the session", severity="FATAL"))
             return "source ended"
 
-    async def _perform(self, command: Command, client: Wire, server: Wire, either: Signal) -> Any:
+    async def _perform(
+        self, command: Command, client: Wire, upstream: Upstream, either: Signal
+    ) -> Any:
+        server = upstream.wire
         match command:
             case FromClient():
+                upstream.is_busy = False
                 return await self._from_client(client, server, either)
             case FromServer():
                 while not server.has_frames:
@@ -367,22 +419,34 @@ class Gateway:
                     await either.wait()
                 return server.take_runs()
             case ToServer(data):
+                # Not drained: a batch is bounded, and a server that waits for us to read its
+                # answers must not be waited for to read its questions.
+                upstream.is_busy = True
                 server.write(data)
-                await server.drain()
             case ToClient(data):
                 client.write(data)
-                await client.drain()
+                await self._drain(client)
                 client.check()
             case Record(events):
                 return await self._log.append(_entries(events))
             case Post(events):
-                return asyncio.ensure_future(self._log.append(_entries(events)))
+                return self._log.submit(_entries(events))
             case Await(ticket):
                 assert isinstance(ticket, asyncio.Future)
                 return await ticket
             case Note(events):
                 self._log.post(_entries(events))
         return None
+
+    async def _drain(self, client: Wire) -> None:
+        if not client.is_full:
+            return
+        try:
+            async with asyncio.timeout(self._config.idle_seconds):
+                await client.drain()
+        except TimeoutError:
+            client.abort()  # it would not read the reason either
+            raise IdleSession("the client did not read its answer") from None
 
     async def _from_client(self, client: Wire, server: Wire, either: Signal) -> Frame | None:
         if not client.has_frames:
@@ -402,11 +466,6 @@ class Gateway:
         frame = client.take_frame()
         assert isinstance(frame, Frame)
         return frame
-
-    async def _stop_upstream(self, upstream: Upstream) -> None:
-        if upstream.cancel_key is not None and not upstream.wire.is_ended:
-            with contextlib.suppress(SourceUnavailable):
-                await cancel_upstream(self._upstream, upstream.cancel_key)
 
 
 def _entries(events: tuple[Event, ...]) -> tuple[bytes, ...]:

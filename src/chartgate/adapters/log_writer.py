@@ -84,6 +84,22 @@ class LogWriter:
             self._put(entries, done)
         return await done
 
+    def submit(self, entries: Sequence[bytes]) -> "asyncio.Future[int]":
+        """``append`` for who goes on meanwhile: the entries have their place in the order now.
+
+        An error that nobody asks for is not reported a second time.
+        """
+        done: asyncio.Future[int]
+        if self._is_full or self._turn.locked():
+            done = asyncio.ensure_future(self.append(entries))
+        else:
+            check_entries(entries)
+            self._check_usable()
+            done = asyncio.get_running_loop().create_future()
+            self._put(entries, done)
+        done.add_done_callback(lambda made: made.cancelled() or made.exception())
+        return done
+
     def post(self, entries: Sequence[bytes]) -> None:
         """Queue entries and go on; a failure to write them is raised by the next ``append``."""
         check_entries(entries)

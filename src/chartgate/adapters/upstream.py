@@ -60,13 +60,15 @@ class UpstreamAddress:
     password: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Upstream:
     """An open connection: its wire, what it reported of itself, and how to cancel on it."""
 
     wire: Wire
     parameters: Mapping[str, str]
     cancel_key: BackendKeyData | None
+    is_busy: bool = False
+    """Whether it was asked something since the client was last waited for."""
 
 
 async def connect_upstream(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chartgate.errors import ChartgateError
-from chartgate.pgwire.frames import Frame, FrameReader, Run
+from chartgate.pgwire.frames import MAX_FRAME, Frame, FrameReader, Run
 from chartgate.pgwire.violation import ProtocolViolation
 
 _HIGH: Final = 1 << 20
@@ -67,6 +67,8 @@ class Wire(asyncio.Protocol):
             self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._failure is not None:
+            return
         if self._reader is None:
             self._raw += data
         else:
@@ -90,9 +92,14 @@ class Wire(asyncio.Protocol):
         if self._can_write is not None and not self._can_write.done():
             self._can_write.set_result(None)
 
-    def typed(self, first: bytes = b"", *, runs: bool) -> None:
-        """From here on the stream is typed messages; ``runs`` keeps neighbouring rows together."""
-        self._reader = FrameReader()
+    def typed(self, first: bytes = b"", *, runs: bool, max_frame: int = MAX_FRAME) -> None:
+        """From here on the stream is typed messages; ``runs`` keeps neighbouring rows together.
+
+        Called again when a login has succeeded, which raises the cap on a message.
+        """
+        if self._reader is not None:
+            first = self._reader.rest() + first
+        self._reader = FrameReader(max_frame)
         self._keep_runs = runs
         raw, self._raw = bytes(self._raw), bytearray()
         self._feed(first + raw)
@@ -134,10 +141,15 @@ class Wire(asyncio.Protocol):
         if self.transport is not None and not self.is_ended:
             self.transport.write(data)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer reads slower than we write."""
+        return self._can_write is not None and not self._can_write.done()
+
     async def drain(self) -> None:
         """Wait while the peer reads slower than we write."""
-        if self._can_write is not None:
-            await self._can_write
+        if self._can_write is not None and not self._can_write.done():
+            await asyncio.shield(self._can_write)
 
     def close(self) -> None:
         """Send what is written, then end."""
@@ -156,12 +168,19 @@ class Wire(asyncio.Protocol):
             frames = self._reader.runs() if self._keep_runs else self._reader.frames()
         except ProtocolViolation as exc:
             self._failure = exc
+            if self.transport is not None:
+                self.transport.pause_reading()  # nothing that follows will be looked at
             return
         for frame in frames:
             self._waiting.append(frame)
             self._waiting_bytes += len(frame[1])
 
     def _resume(self) -> None:
-        if self._is_paused and self._waiting_bytes < _HIGH and self.transport is not None:
+        if (
+            self._is_paused
+            and self._waiting_bytes < _HIGH
+            and self._failure is None
+            and self.transport is not None
+        ):
             self._is_paused = False
             self.transport.resume_reading()

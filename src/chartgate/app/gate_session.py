@@ -5,7 +5,7 @@ ended or a control link that was lost takes effect on the next statement, withou
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -14,9 +14,10 @@ from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, Refused
-from chartgate.model.event import Decision, SessionEnded, SessionStarted, TableUse
+from chartgate.model.event import Decision, SessionEnded, SessionStarted, TableUse, encode
 from chartgate.model.principal import Person
 from chartgate.sql.parse import ParsedStatement
+from chartgate.sql.redact import statement_class
 from chartgate.sql.rewrite import rewrite
 from chartgate.sql.statement import (
     Kind,
@@ -24,6 +25,7 @@ from chartgate.sql.statement import (
     SetPurpose,
     Setting,
     ShowPurpose,
+    Sought,
     Transaction,
 )
 from chartgate.sql.system_catalog import system_views
@@ -31,6 +33,10 @@ from chartgate.sql.system_objects import Scene
 from chartgate.sql.views import Table, TableName, TableView, WriteAction, WriteView
 
 SYSTEM_SCHEMAS: Final = ("pg_catalog", "information_schema")
+MAX_SOUGHT: Final = 1_000
+"""Patients that one statement may look for by key: their tokens stand in one event."""
+_MAX_DECISION: Final = 65_000
+"""Bytes of a decision, below the 65,535 of a log entry by what encoding may add."""
 
 
 class AccessEnded(ChartgateError):
@@ -69,11 +75,44 @@ class Planned:
     statement: str
     tables: tuple[TableUse, ...] = ()
     determining: tuple[str, ...] = ()
+    asker: Asker | None = None
+    """For whom it was decided; ``None`` for what has no content."""
 
     @property
     def rewritten(self) -> Rewritten | None:
         """The rewritten statement, if it reads or writes tables."""
         return self.step if isinstance(self.step, Rewritten) else None
+
+
+class Looked:
+    """Whom a statement looks for: tokens of the patient keys it compares with a value."""
+
+    def __init__(self, session: "GateSession") -> None:
+        self._session = session
+        self._tokens: dict[str, None] = {}
+        self.unread = 0
+        """Values that were not understood, and so have no token."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """In the order of the statement, each once."""
+        return tuple(self._tokens)
+
+    def add(
+        self,
+        sought: Iterable[Sought],
+        parameter: Callable[[int], tuple[bool, str | None]] = lambda _: (True, None),
+    ) -> None:
+        """``parameter`` says of ``$n`` whether it was understood, and its value as text."""
+        for one in sought:
+            value = one.value
+            if value is None and one.parameter is not None:
+                understood, value = parameter(one.parameter)
+                self.unread += not understood
+            if value is not None:
+                self._tokens[self._session.token(one.domain, value)] = None
+        if len(self._tokens) > MAX_SOUGHT:
+            raise Refused(f"a statement looks for at most {MAX_SOUGHT} patients at a time")
 
 
 class _Views:
@@ -146,7 +185,9 @@ class GateSession:
         self._signature: object = None
         self._entitlement: Entitlement | None = None
         self._views: _Views | None = None
-        self._known_tokens: dict[tuple[str, str], str] = {}
+        self._known_tokens: dict[tuple[int, str, str], str] = {}
+        self._known_names: frozenset[str] | None = None
+        self._first_claim = ""
         self.person: Person = self._current_person()
 
     def stamp(self) -> str:
@@ -160,39 +201,84 @@ class GateSession:
 
     def token(self, domain: str, value: str) -> str:
         """The patient token of a key in this year's epoch."""
-        found = self._known_tokens.get((domain, value))
+        year = self._now().astimezone(UTC).year
+        found = self._known_tokens.get((year, domain, value))
         if found is None:
-            found = self._tokens.token(domain, value, year=self._now().astimezone(UTC).year)
+            found = self._tokens.token(domain, value, year=year)
             if len(self._known_tokens) < 100_000:
-                self._known_tokens[domain, value] = found
+                self._known_tokens[year, domain, value] = found
         return found
 
-    def claim(self, purpose: str) -> None:
-        """Change the claimed purpose; an empty one goes back to the default of the role."""
-        at = self._now()
-        live = self._current_person().live(at=at)
+    def begin(self, purpose: str) -> None:
+        """The purpose claimed at login; an empty one is the default of the role."""
+        self.check_claim(purpose)
+        self._first_claim = purpose
+        self.adopt(purpose)
+
+    def check_claim(self, purpose: str) -> None:
+        """Raise ``PurposeRefused`` unless the person may claim the purpose now."""
+        live = self._current_person().live(at=self._now())
         wanted = purpose or self.point.roles.default_purpose(live)
         if wanted is None:
             raise PurposeRefused("none of your roles has a purpose of use")
         self.point.roles.check_claim(wanted, live)
-        self.purpose = wanted
+
+    def adopt(self, purpose: str) -> None:
+        """From now on the purpose is this one, checked before; an empty one is the default."""
+        live = self._current_person().live(at=self._now())
+        self.purpose = purpose or self.point.roles.default_purpose(live) or self.purpose
+
+    def reset(self) -> None:
+        """RESET ALL and DISCARD ALL: back to what was claimed at login."""
+        self.adopt(self._first_claim)
 
     def entitlement(self) -> Entitlement:
         """What the person may see now; raises ``AccessEnded`` when that is nothing at all."""
         at = self._now()
         person = self._current_person()
         live = person.live(at=at)
-        signature = (person, live, self.purpose)
         current = self._entitlement
-        if current is None or signature != self._signature or not current.is_valid(at=at):
+        if (
+            current is None
+            or (person, live, self.purpose) != self._signature
+            or not current.is_valid(at=at)
+        ):
             if not live:
                 raise AccessEnded("your access has ended: no role is assigned to you now")
-            asker = self.point.asker(person, self.purpose, at=at)
+            asker = self._asker(person, at)
             current = self.point.entitlement(asker, self._source.tables, at=at, secret=self._secret)
             self.person = person
-            self._signature, self._entitlement = signature, current
+            self._signature, self._entitlement = (person, live, self.purpose), current
             self._views = _Views(current, self._source, self.name, self.point.data_map.schema)
         return current
+
+    def _asker(self, person: Person, at: datetime) -> Asker:
+        try:
+            return self.point.asker(person, self.purpose, at=at)
+        except PurposeRefused:
+            # The role that the purpose was claimed for has ended: as after a new login.
+            self.purpose = self.point.roles.default_purpose(person.live(at=at)) or ""
+            self._first_claim = ""
+        try:
+            return self.point.asker(person, self.purpose, at=at)
+        except PurposeRefused as exc:
+            raise AccessEnded("your access has ended: none of your roles has a purpose") from exc
+
+    def redacted(self, statement: ParsedStatement | None) -> str:
+        """The text of a statement as the log may hold it; empty for one that was not read."""
+        if statement is None:
+            return ""
+        if self._known_names is None:
+            self._known_names = frozenset(
+                part
+                for table in self._source.tables.values()
+                for part in (
+                    table.name.schema,
+                    table.name.name,
+                    *(column.name for column in table.columns),
+                )
+            )
+        return statement_class(statement, self._known_names)
 
     def plan(self, statement: ParsedStatement) -> Planned:
         """Decide a statement. Raises ``Refused`` naming the construct, or ``AccessEnded``."""
@@ -203,21 +289,37 @@ class GateSession:
             case SetPurpose(value):
                 # The source holds an idle copy, so that the reply is the server's own.
                 text = value.replace("'", "''")
-                return Planned(
-                    step, f"SET chartgate.purpose TO '{text}'", "setting", "SET chartgate.purpose"
-                )
+                sql, words = f"SET chartgate.purpose TO '{text}'", "SET chartgate.purpose"
             case ShowPurpose():
-                shown = f"SELECT '{self.purpose}'::pg_catalog.text AS \"chartgate.purpose\""
-                return Planned(step, shown, "setting", "SHOW chartgate.purpose")
+                sql, words = _shown("chartgate.purpose", self.purpose), "SHOW chartgate.purpose"
             case Transaction(_, sql):
-                return Planned(step, sql, "transaction", sql)
+                # A savepoint's name is the client's own and could be anything.
+                return self._aside(step, sql, "transaction", self.redacted(statement), entitlement)
             case Setting():
-                sql = "SET chartgate.unused TO ''" if step.virtual else step.sql
-                return Planned(step, sql, "setting", f"{step.verb} {step.name}")
-        return self._planned(step, entitlement)
+                words = f"{step.verb} {step.name}"
+                if not step.virtual:
+                    sql = step.sql
+                elif step.verb == "show":
+                    sql = _shown(step.name, ", ".join(self._views.scene.search_path))
+                else:
+                    sql = "SET chartgate.unused TO ''"
+            case _:
+                return self._planned(step, entitlement)
+        return self._aside(step, sql, "setting", words, entitlement)
+
+    @staticmethod
+    def _aside(
+        step: "SetPurpose | ShowPurpose | Transaction | Setting",
+        sql: str,
+        action: str,
+        words: str,
+        entitlement: Entitlement,
+    ) -> Planned:
+        return Planned(step, sql, action, words, asker=entitlement.asker)
 
     def _planned(self, step: Rewritten, entitlement: Entitlement) -> Planned:
-        uses, determining = [], set()
+        uses: list[TableUse] = []
+        determining: set[str] = set()
         for read in step.tables:
             if read.table.schema in SYSTEM_SCHEMAS:
                 continue
@@ -242,6 +344,7 @@ class GateSession:
             step.statement_class,
             tables=tuple(uses),
             determining=tuple(sorted(determining)),
+            asker=entitlement.asker,
         )
 
     def started(self, *, client: str, application: str) -> SessionStarted:
@@ -263,21 +366,30 @@ class GateSession:
             at=self.stamp(), node=self.node, session=self.id, person=self.person.uid, reason=reason
         )
 
-    def allowed(self, request: str, planned: Planned, sought: tuple[str, ...]) -> Decision:
-        """The event of an allowed statement, with what is needed to decide it again."""
-        asker = self.entitlement().asker
+    def allowed(self, request: str, planned: Planned, looked: Looked) -> Decision:
+        """The event of an allowed statement, with what is needed to decide it again.
+
+        Raises ``Refused`` when it would not fit in the log.
+        """
+        assert planned.asker is not None
         rewritten = planned.rewritten
-        return self._decision(
+        decision = self._decision(
             request,
             allowed=True,
             action=planned.action,
             statement=planned.statement,
-            asker=asker,
+            asker=planned.asker,
             tables=planned.tables,
             determining=planned.determining,
-            sought=sought,
+            sought=looked.tokens,
+            unread=looked.unread,
             scope_only=rewritten is not None and rewritten.scope_only,
         )
+        size = len(planned.statement) + 40 * len(looked.tokens) + 1_000 * len(planned.tables)
+        # Only what is large is worth encoding twice.
+        if size > 8_000 and len(encode(decision)) > _MAX_DECISION:
+            raise Refused("the statement is too large to be recorded")
+        return decision
 
     def refused(self, request: str, reason: str, length: int, statement: str = "") -> Decision:
         """The event of a refused statement: what was refused, in words, without values."""
@@ -303,6 +415,7 @@ class GateSession:
         tables: tuple[TableUse, ...] = (),
         determining: tuple[str, ...] = (),
         sought: tuple[str, ...] = (),
+        unread: int = 0,
         scope_only: bool = False,
         reason: str = "",
         length: int = 0,
@@ -328,7 +441,12 @@ class GateSession:
             data_map=self.point.data_map.hash,
             roles=asker.roles,
             departments=asker.departments,
-            context={"source": self.point.data_map.source, "now": self.stamp()},
+            context={
+                "source": self.point.data_map.source,
+                "now": self.stamp(),
+                # Looked for by a value whose spelling we do not read: not among ``sought``.
+                **({"sought_unread": str(unread)} if unread else {}),
+            },
             sought=sought,
             scope_only=scope_only,
         )
@@ -342,6 +460,11 @@ class GateSession:
         if person is None or not person.active:
             raise AccessEnded("your access has ended: the account is not active")
         return person
+
+
+def _shown(name: str, value: str) -> str:
+    text = value.replace("'", "''")
+    return f"SELECT '{text}'::pg_catalog.text AS \"{name}\""
 
 
 _WRITE_ACTIONS: Final[Mapping[Kind, WriteAction]] = {

@@ -163,6 +163,11 @@ class Expectations:
         return self._queue[0][0] if self._queue else None
 
     @property
+    def is_skipping(self) -> bool:
+        """Whether the server ignores everything until the next Sync."""
+        return self._skipping
+
+    @property
     def is_copying_in(self) -> bool:
         """Whether the server reads COPY data: only CopyData, CopyDone and CopyFail make sense."""
         return self._copying
