@@ -4,7 +4,7 @@ Rule kept: whatever is not a statement we know, wholly, is refused (gateway: all
 """
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Final, cast
 
 from postgast import pg_query_pb2 as pb
 
@@ -31,9 +31,15 @@ from chartgate.sql.statement import (
 from chartgate.sql.system_objects import Scene
 from chartgate.sql.tree import children, inner, names
 from chartgate.sql.verify import deparsed
-from chartgate.sql.views import TableName, TableView, Views
+from chartgate.sql.views import ColumnView, TableName, TableView, Views
 
 _SYSTEM = frozenset({"pg_catalog", "information_schema"})
+_WORDS: Final = {
+    "summary": "shown as a summary",
+    "masked": "shown masked",
+    "withheld": "not shown",
+    "mixed": "in full on some rows only",
+}
 _NOTHING = Scene(tables=(), schemas=(), search_path=(), login="")
 
 Answer = Rewritten | SetPurpose | ShowPurpose | Transaction | Setting
@@ -151,24 +157,31 @@ def table_reads(bases: Iterable[Base]) -> tuple[TableRead, ...]:
 
 
 def limited(tables: Iterable[TableRead]) -> tuple[str, ...]:
-    """What the person is not shown of each table, in words; no value, no condition."""
+    """What the person is not shown, a line per table, in words a nurse reads; no value."""
     sentences = []
     for read in tables:
         if read.table.schema in _SYSTEM:
             continue
-        words = []
-        if read.view.row_predicate is not None:
-            nothing = read.view.row_predicate.strip().lower() == "false"
-            words.append("no rows" if nothing else "rows limited")
-        levels: dict[str, list[str]] = {}
+        words: dict[str, list[str]] = {}
         for column in read.view.columns:
             if column.name in read.columns and not column.clear:
-                word = "limited on some rows" if column.level == "mixed" else column.level
-                levels.setdefault(word, []).append(column.name)
-        words += [f"{', '.join(columns)} {word}" for word, columns in levels.items()]
-        if words:
-            sentences.append(f"{read.table.name}: {'; '.join(words)}")
+                words.setdefault(_shown_as(column), []).append(column.name)
+        said = [f"{', '.join(columns)} {word}" for word, columns in words.items()]
+        if read.view.row_predicate is not None:
+            if read.view.row_predicate.strip().lower() == "false":
+                said = ["no rows"]  # then what a column would show is of no interest
+            else:
+                said.insert(0, "only the rows you may see")
+        if said:
+            sentences.append(f"{read.table.name}: {'; '.join(said)}")
     return tuple(sentences)
+
+
+def _shown_as(column: ColumnView) -> str:
+    if column.level == "key":
+        never = column.full_when == "false"
+        return "shown as pseudonyms" if never else "shown as pseudonyms on some rows"
+    return _WORDS.get(column.level, column.level)
 
 
 def known_names(tables: Iterable[TableRead]) -> frozenset[str]:

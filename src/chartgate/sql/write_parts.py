@@ -281,8 +281,9 @@ def result(
     kind = {"create": Kind.INSERT, "update": Kind.UPDATE, "delete": Kind.DELETE}[target.action]
     keyed = target.view.patient is not None
     own = (
-        (f"{target.name.name}: {target.action} limited to the rows that policy allows",)
-        if limited
+        # An INSERT writes all its rows or none: there is nothing that it passes over.
+        (f"{target.name.name}: only the rows you may {target.action}",)
+        if limited and target.action != "create"
         else ()
     )
     return Rewritten(

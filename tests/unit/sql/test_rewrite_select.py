@@ -341,8 +341,10 @@ def test_the_audit_text_has_the_shape_and_no_value(text: str, audit: str) -> Non
 
 
 def test_what_is_limited_is_said_without_values() -> None:
-    assert rewritten("SELECT id FROM patient").limited == ("patient: rows limited",)
-    assert rewritten("SELECT * FROM patient").limited == ("patient: rows limited; name masked",)
+    assert rewritten("SELECT id FROM patient").limited == ("patient: only the rows you may see",)
+    assert rewritten("SELECT * FROM patient").limited == (
+        "patient: only the rows you may see; name shown masked",
+    )
     assert rewritten("SELECT * FROM code").limited == ()
 
 
