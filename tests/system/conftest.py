@@ -26,7 +26,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -188,12 +188,24 @@ def served(ready: Prepared) -> Iterator[int]:
         raise failures[0]
 
 
+@contextmanager
+def opened(root: Path, data: Path | None = None) -> Iterator[Gate]:
+    with ExitStack() as stack:
+        ready = stack.enter_context(
+            prepared(root, data=data, port=0, host="127.0.0.1", progress=lambda _: None)
+        )
+        yield Gate(ready, stack.enter_context(served(ready)))
+
+
+@pytest.fixture(scope="session")
+def open_gate() -> Callable[..., AbstractContextManager[Gate]]:
+    """``open_gate(root, data)``: a gate of a test's own, in front of other data."""
+    return opened
+
+
 @pytest.fixture(scope="session")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     root = tmp_path_factory.mktemp("gate")
     load_small_hospital(root)
-    with ExitStack() as stack:
-        ready = stack.enter_context(
-            prepared(root, data=None, port=0, host="127.0.0.1", progress=lambda _: None)
-        )
-        yield Gate(ready, stack.enter_context(served(ready)))
+    with opened(root) as made:
+        yield made
