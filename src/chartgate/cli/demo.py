@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import psycopg
+from rich.console import Console
 from rich.text import Text
 
 from chartgate.adapters.state import default_root
@@ -58,7 +59,7 @@ def demo(
 
 
 async def _serve(
-    ready: Prepared, steps: screen.Steps, out: screen.Console, *, named: bool, json: bool
+    ready: Prepared, steps: screen.Steps, out: Console, *, named: bool, json: bool
 ) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -208,7 +209,7 @@ class Sheet:
             "audit": self.audit(),
         }
 
-    def show(self, out: screen.Console, seconds: float) -> None:
+    def show(self, out: Console, seconds: float) -> None:
         """Print the sheet."""
         out.print()
         out.print(
@@ -234,9 +235,12 @@ class Sheet:
             )
         out.print(table)
         others = ", ".join(p.username for p in PEOPLE if p.username not in tour.MAIN)
-        out.print(f"Also: {others}.")
+        out.print(f"Also there: {others}.")
+        out.print(
+            "Purpose is why they ask, unless they say otherwise (SET chartgate.purpose = '…')."
+        )
         screen.heading(out, "Log in, in another terminal")
-        screen.lines(out, [self.short_psql(username) for username in tour.MAIN])
+        screen.lines(out, [self.short_psql(tour.MAIN[0])])
         screen.heading(out, "or with any psql")
         screen.lines(out, [self.psql(username) for username in tour.MAIN])
         screen.heading(out, "Three queries worth trying as each of them")
@@ -260,7 +264,7 @@ class Sheet:
         return int(row[0]) if row else 0
 
 
-def _show_report(out: screen.Console, report: Report, title: str) -> None:
+def _show_report(out: Console, report: Report, title: str) -> None:
     """What each person saw, side by side, then each check."""
     out.print()
     out.print(Text(f"What each person saw: {title}", style="bold"))
@@ -276,18 +280,19 @@ def _show_report(out: screen.Console, report: Report, title: str) -> None:
     out.print()
     out.print(Text("Checks", style="bold"))
     for one in report.checks:
-        mark = Text("ok      ", style="green")
+        mark, style = ("ok", "green") if one.tried else ("none", "yellow")
         if not one.passed:
-            mark = Text("FAILED  ", style="bold red")
-        out.print(mark.append(one.name, style="default"))
-        if not one.passed:
+            mark, style = "FAILED", "bold red"
+        out.print(Text(f"{mark:<8}", style=style).append(one.name, style="not bold default"))
+        if one.detail:
             out.print(f"        {one.detail}")
     out.print()
-    failed = sum(not one.passed for one in report.checks)
+    tried = [one for one in report.checks if one.tried]
+    failed = sum(not one.passed for one in tried)
     verdict = (
-        Text(f"{failed} of {len(report.checks)} checks FAILED.", style="bold red")
+        Text(f"{failed} of {len(tried)} checks FAILED.", style="bold red")
         if failed
-        else Text(f"All {len(report.checks)} checks passed", style="bold green").append(
+        else Text(f"All {len(tried)} checks passed", style="bold green").append(
             f" in {report.seconds:.1f} s.", style="not bold default"
         )
     )

@@ -6,6 +6,7 @@ coloured where nobody watches (rich asks the terminal); everything is text first
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -97,15 +98,11 @@ def command_name() -> str:
     """How to call us again: ``chartgate`` where the shell finds it, else the path to it."""
     ours = Path(sys.argv[0])
     if ours.name != "chartgate":
-        return f"{Path(sys.executable)} -m chartgate"
+        return f"{shlex.quote(sys.executable)} -m chartgate"
     found = shutil.which("chartgate")
     if found is not None and Path(found).resolve() == ours.resolve():
         return "chartgate"
-    absolute = ours.absolute()
-    try:
-        return str(absolute.relative_to(Path.cwd()))
-    except ValueError:
-        return str(absolute)
+    return shlex.quote(str(ours.absolute()))  # another terminal is in another folder
 
 
 def folder_name(path: Path) -> str:

@@ -29,6 +29,8 @@ class Check:
 
     name: str
     passed: bool
+    tried: bool = True
+    """False where the data hold no such case: then nothing was shown and nothing failed."""
     detail: str = ""
 
 
@@ -54,6 +56,10 @@ Outcome = str | None
 """What is wrong; ``None`` when nothing is."""
 
 
+class NothingToTry(Exception):
+    """The data hold no such case."""
+
+
 def examine(found: Findings) -> list[Check]:
     """Every check, in the order in which they are told."""
     found.progress("holding what they saw against the hospital's own data")
@@ -63,9 +69,11 @@ def examine(found: Findings) -> list[Check]:
 def _check(name: str, rule: Callable[[Findings], Outcome], found: Findings) -> Check:
     try:
         wrong = rule(found)
+    except NothingToTry as exc:
+        return Check(name, passed=True, tried=False, detail=str(exc))
     except Exception as exc:  # noqa: BLE001  (a check that cannot be made has failed)
         wrong = f"the check itself failed ({type(exc).__name__}: {exc})"
-    return Check(name, wrong is None, wrong or "")
+    return Check(name, passed=wrong is None, detail=wrong or "")
 
 
 # --- what people see ---------------------------------------------------------------------------
@@ -130,7 +138,7 @@ def _protected_patient_is_hidden(f: Findings) -> Outcome:
         "AND s.username = 'mwelby')"
     )
     if not rows:
-        return "these data have no protected patient to try"
+        raise NothingToTry("these data have no such patient")
     hidden = {str(row[0]) for row in rows}
     shown = f.ask("mwelby", f"SELECT {y.key} FROM {y.patient}").column(y.key)
     seen = hidden & set(map(str, shown))
@@ -146,7 +154,7 @@ def _substance_use_is_masked(f: Findings) -> Outcome:
         sorted(codes),
     )
     if not rows:
-        return "these data have no substance use record to try"
+        raise NothingToTry("these data have no such record")
     told, people = {row[1] for row in rows}, {row[0] for row in rows}
     query = f"SELECT {y.condition_patient}, code, description FROM {y.conditions}"
     masked_for = set()
@@ -177,8 +185,9 @@ def _receptionist_sees_no_labs(f: Findings) -> Outcome:
 
 def _coder_sees_charges_not_results(f: Findings) -> Outcome:
     y = f.layout
-    if not f.ask("bcoder", f"SELECT * FROM {y.charges} LIMIT 50").rows:
-        return f"no row of {y.charges} was shown"
+    amounts = [row[0] for row in f.ask("bcoder", y.charges).rows]
+    if not any(amount is not None for amount in amounts):
+        return "no amount was shown"
     query = f"SELECT {y.lab_value} FROM {y.labs}"
     measured = {str(row[0]) for row in f.truth(query) if _is_number(row[0])}
     answer = f.ask("bcoder", query)
@@ -343,7 +352,7 @@ def _flipped_byte_is_found(f: Findings) -> Outcome:
         shutil.copytree(state.log_dir, copy)
         known = Path(folder) / "known"
         shutil.copy(state.checkpoint_file, known)
-        outside = ("--log", str(copy), "--key", str(state.log_public_key))
+        outside: tuple[str, ...] = ("--log", str(copy), "--key", str(state.log_public_key))
         outside += ("--checkpoint", str(known))
         if (whole := audit(f.ready, "verify", *outside)).status:
             return f"the untouched copy does not verify: {whole.told}"

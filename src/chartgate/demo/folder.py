@@ -7,7 +7,9 @@ folder that is somebody else's), and what a demo did not make it neither takes o
 import errno
 import fcntl
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +114,30 @@ def _is_full(root: Path) -> bool:
 
 def _full(root: Path) -> str:
     return f"the disk that holds {root} is full: make room, or use another folder with --state"
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A signal that comes meanwhile takes effect at the end.
+
+    An exception out of a signal handler between the start of a server and the note that we have
+    started it would leave the server to nobody.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def require_free(host: str, port: int) -> None:

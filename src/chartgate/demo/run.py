@@ -47,6 +47,7 @@ from chartgate.demo.folder import (
     refuse_foreign,
     require_free,
     unheard,
+    uninterrupted,
 )
 from chartgate.demo.generator import generate
 from chartgate.demo.people import PEOPLE
@@ -95,8 +96,11 @@ def prepared(
         stack.enter_context(locked(state))
         require_free(host, port)
         progress("starting the hospital's database and the control plane")
-        hospital = stack.enter_context(EmbeddedPostgres(state.legacy_pg, roles=(legacy.SERVICE,)))
-        control = stack.enter_context(EmbeddedPostgres(state.control_pg))
+        with uninterrupted():
+            hospital = stack.enter_context(
+                EmbeddedPostgres(state.legacy_pg, roles=(legacy.SERVICE,))
+            )
+            control = stack.enter_context(EmbeddedPostgres(state.control_pg))
         name, title = _load(state, hospital, data, progress)
         data_map = _install_map(state, name, data)
         progress("loading policies and data map")

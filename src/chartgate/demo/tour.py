@@ -55,6 +55,7 @@ class Layout(NamedTuple):
     conditions: str
     condition_patient: str
     charges: str
+    """The query for what was charged."""
     sud_codes: str
     """File of the codes of substance use, beside the maps."""
     staffed: str
@@ -76,7 +77,7 @@ _HOSPITAL = Layout(
     lab_value="value",
     conditions="condition",
     condition_patient="patient_id",
-    charges="charge",
+    charges="SELECT amount FROM charge",
     sud_codes="hospital_sud.txt",
     staffed="ct.patient_id = p.patient_id "
     "AND (ct.valid_until IS NULL OR ct.valid_until >= current_date)",
@@ -115,7 +116,7 @@ _HOSPITAL = Layout(
 )
 
 
-def _synthea(identifier: str, shown: str, cost: str) -> Layout:
+def _synthea(identifier: str, shown: str, charges: str, cost: str) -> Layout:
     return Layout(
         patient="patients",
         key="id",
@@ -127,7 +128,7 @@ def _synthea(identifier: str, shown: str, cost: str) -> Layout:
         lab_value="value",
         conditions="conditions",
         condition_patient="patient",
-        charges="claims",
+        charges=charges,
         sud_codes="synthea_sud.txt",
         staffed="ct.patient = p.id AND (ct.until IS NULL OR ct.until >= current_date)",
         flagged="f.patient = p.id",
@@ -161,10 +162,16 @@ def _synthea(identifier: str, shown: str, cost: str) -> Layout:
 
 LAYOUTS = {
     "hospital": _HOSPITAL,
-    "smart-r4": _synthea("mrn", "mrn", "SELECT type, total FROM claims ORDER BY start LIMIT 5"),
+    "smart-r4": _synthea(
+        "mrn",
+        "left(mrn, 8) AS mrn",
+        "SELECT total FROM claims",
+        "SELECT type, total FROM claims ORDER BY start LIMIT 5",
+    ),
     "synthea": _synthea(
         "id",
         "left(id, 8) AS id",
+        "SELECT total_claim_cost FROM encounters",
         "SELECT encounterclass, total_claim_cost FROM encounters ORDER BY start LIMIT 5",
     ),
 }
