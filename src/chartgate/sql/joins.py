@@ -123,8 +123,9 @@ class FromClause:
             if call.WhichOneof("node") != "func_call":
                 raise NotAllowed("something in FROM that is no table, query, function or join")
             self._statement.expressions.descend(call.func_call, scope, env)
-            # (1) what raises here raises only when a row before it was met
-            if not all(is_safe(arg, lambda _: None) for arg in call.func_call.args):
+            # (1) what is called with a column of a table before it meets rows that a semi-join
+            # would still drop, and no function listed here is known never to raise
+            if not all(_is_fixed(arg) for arg in call.func_call.args):
                 self._statement.expressions.unsafe = True
             if system_functions.substitute(call, self._statement.expressions.scene) is not None:
                 raise NotAllowed("this function in FROM")
@@ -212,6 +213,13 @@ class FromClause:
                 col.use()
         cols = _renamed(both.cols, renamed, alias, keep_bases=True)
         return Names([Relation(alias, cols, keys)], cols, [(alias, key) for _, key in both.keys])
+
+
+def _is_fixed(arg: pb.Node) -> bool:
+    """An argument that is the same for every row, and whose making cannot raise."""
+    return is_safe(arg, lambda _: None) and not tree.any_node(
+        arg, lambda found: isinstance(found, pb.ColumnRef | pb.SubLink)
+    )
 
 
 def _element_type(call: pb.FuncCall) -> str | None:

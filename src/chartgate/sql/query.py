@@ -17,6 +17,7 @@ from chartgate.sql import tree
 from chartgate.sql.expressions import Expressions, Output
 from chartgate.sql.joins import FromClause
 from chartgate.sql.naming import output_name
+from chartgate.sql.parse import TooComplex
 from chartgate.sql.relation import MARK
 from chartgate.sql.safe import is_safe
 from chartgate.sql.scope import (
@@ -38,6 +39,9 @@ from chartgate.sql.views import Views
 _COPIED: Final = frozenset(
     {pb.AEXPR_OP, pb.AEXPR_IN, pb.AEXPR_BETWEEN, pb.AEXPR_OP_ANY, pb.AEXPR_LIKE}
 )
+
+MAX_COLUMNS: Final = 1_664
+"""Of one select list, as in the server: what ``*, *`` comes to is not written out beyond it."""
 
 
 class Pass:
@@ -281,6 +285,8 @@ class Pass:
                 raise Refused("a star after a column")
             found, hidden = relation.cols, bool(relation.keys)
         cols += [Col(col.name, type=col.type, origin=col.origin) for col in found]
+        if len(cols) > MAX_COLUMNS:
+            raise TooComplex(f"more than {MAX_COLUMNS} columns in a select list")
         if not hidden:
             return [node]
         nodes = []

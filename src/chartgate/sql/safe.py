@@ -43,8 +43,9 @@ _CLOCK_OPS: Final = frozenset(
     {pb.SVFOP_CURRENT_DATE, pb.SVFOP_CURRENT_TIMESTAMP, pb.SVFOP_LOCALTIMESTAMP}
 )
 _SPAN: Final = re.compile(
-    r"[0-9]{1,4} ?(?:seconds?|minutes?|hours?|days?|weeks?|mons?|months?|years?)", re.ASCII
+    r"[0-9]{1,3} ?(?:seconds?|minutes?|hours?|days?|weeks?|mons?|months?|years?)", re.ASCII
 )
+"""No more than three digits: 9,999 years ago is before the first timestamp, which raises."""
 
 
 def family(type_sql: str | None) -> str | None:
@@ -80,7 +81,7 @@ def is_safe(node: pb.Node, type_of: TypeOf) -> bool:
         case "type_cast":
             return _cast(node.type_cast, type_of)
         case "sqlvalue_function" | "func_call":
-            return _clock(node) or _aggregate(node, type_of) or _total(node, type_of) is not None
+            return _clock(node) or _aggregate(node, type_of) or _is_total(node, type_of)
         case _:
             return False
 
@@ -103,7 +104,9 @@ def kind_of(node: pb.Node, type_of: TypeOf) -> str | None:
                     return found
             return _CONSTANT
         case "func_call":
-            return "time" if _clock(node) else _total(node, type_of) or None
+            # Says nothing of whether it is safe: asking both ways at each level would double the
+            # work of every level below it.
+            return "time" if _clock(node) or _is_cut_short(node.func_call, type_of) else None
         case _:
             return "time" if _clock(node) else None
 
@@ -230,24 +233,31 @@ def _clock(node: pb.Node) -> bool:
     )
 
 
-def _total(node: pb.Node, type_of: TypeOf) -> str | None:
-    """The family of a call that gives a value for every argument of its type; "" if of none.
+def _is_total(node: pb.Node, type_of: TypeOf) -> bool:
+    """A call that gives a value for every argument of its type.
 
     Not marked leakproof, but without an error to raise: a part of a date, a date cut short.
     """
     call = node.func_call
-    if node.WhichOneof("node") != "func_call" or not call.args or call.HasField("over"):
-        return None
+    if node.WhichOneof("node") != "func_call" or len(call.args) != 2 or call.HasField("over"):
+        return False
     name = names(call.funcname)[-1]
-    args = list(call.args)
-    if not all(is_safe(arg, type_of) for arg in args):
-        return None
-    if name not in _OF_TIME or len(args) != 2 or kind_of(args[1], type_of) != "time":
-        return None
     # (5) a unit that the type lacks is an error, so only those that all types have
-    if args[0].a_const.sval.sval not in _OF_TIME[name]:
-        return None
-    return "time" if name == "date_trunc" else ""
+    return (
+        name in _OF_TIME
+        and call.args[0].a_const.sval.sval in _OF_TIME[name]
+        and kind_of(call.args[1], type_of) == "time"
+        and is_safe(call.args[1], type_of)
+    )
+
+
+def _is_cut_short(call: pb.FuncCall, type_of: TypeOf) -> bool:
+    """``date_trunc(…)`` of a time is a time."""
+    return (
+        names(call.funcname)[-1] == "date_trunc"
+        and len(call.args) == 2
+        and kind_of(call.args[1], type_of) == "time"
+    )
 
 
 def _aggregate(node: pb.Node, type_of: TypeOf) -> bool:

@@ -91,6 +91,8 @@ ARRAY[i, coalesce(i, 9 / i)] IS NULL
 d = $1::date
 tz = $1::timestamptz
 tz > now() - interval '99999999 years'
+tz > now() - interval '9999 years'
+coalesce(d, now() - interval '9999 years') > '2020-01-01'
 tz > now() - $1::interval
 tz > now() - interval '1 day' - interval '1 day'
 coalesce(n, 1) = 1
