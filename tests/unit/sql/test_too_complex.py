@@ -17,7 +17,7 @@ def many(what: str, count: int, between: str = ", ") -> str:
     "text",
     [
         f"SELECT 1 FROM {many('person p{n}', 65)}",
-        many("TABLE person", 40, "; ") + "; " + many("TABLE visit", 24, "; ") + "; TABLE person",
+        many("SELECT 1 FROM person a, person b", 33, "; "),
         f"SELECT {many('*', 200)} FROM person",
         f"SELECT {many('EXISTS (TABLE person)', 65)}",
         f"SELECT {many(chr(39) + 'x' + chr(39) + '::regclass', 65)}",
