@@ -25,7 +25,7 @@ from chartgate.app.commands import (
 )
 from chartgate.app.execution import NEVER_RAN, Execution, Posted
 from chartgate.app.gate_session import GateSession, Looked, Planned
-from chartgate.app.sanitise import client_error, client_notice
+from chartgate.app.sanitise import client_error, client_notice, sqlstate_of
 from chartgate.errors import ChartgateError
 from chartgate.model.event import Event
 from chartgate.pgwire.frames import DATA_ROW, Run
@@ -284,6 +284,8 @@ class Exchange:
             for row in found:
                 execution.saw(row[0], how="companion")
             return
+        if execution.is_over:
+            raise ProtocolViolation("rows came of a statement that had ended")
         rewritten = execution.planned.rewritten if execution.planned is not None else None
         data = run.data
         if rewritten is not None and rewritten.companion is not None and not execution.is_covered:
@@ -330,7 +332,7 @@ class Exchange:
         if execution is None:
             self._out.append(client_error(report, f"session {self.session.id}"))
             return
-        execution.end("" if execution.refusal is not None else report.sqlstate)
+        execution.end("" if execution.refusal is not None else sqlstate_of(report))
         self._out.append(_Failure(execution, report))
 
     def _skipped(self, expected: Expected) -> None:

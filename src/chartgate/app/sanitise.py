@@ -38,7 +38,12 @@ _WORDS: Final = {
     "42P02": "a parameter that the statement names does not exist",
     "42P05": "a prepared statement of this name exists already",
     "42P18": "the type of a parameter cannot be determined",
+    "08P01": "the message does not fit the statement",
+    "25P02": "the transaction has failed: nothing is done until ROLLBACK",
     "26000": "no such prepared statement",
+    "34000": "no such portal or cursor",
+    "42P03": "a portal or cursor of this name exists already",
+    "55000": "this is not possible in the state that it is in",
     "0A000": "the source database does not support this",
 }
 _CLASSES: Final = {
@@ -48,9 +53,23 @@ _CLASSES: Final = {
 }
 
 
+_ROW_REFUSED: Final = "row refused by policy"
+"""Begins the text that an INSERT of ours cannot cast when a row is not one to be written. Whoever
+casts such a text herself hears that policy refused, which harms nobody."""
+
+
+def sqlstate_of(source: ErrorResponse) -> str:
+    """The SQLSTATE for the client and the log."""
+    if source.sqlstate == "22P02" and f'"{_ROW_REFUSED}' in source.message:
+        return "42501"
+    return source.sqlstate
+
+
 def client_error(source: ErrorResponse, reference: str) -> bytes:
     """The error as the client sees it; ``reference`` is where the log has the statement."""
-    state = source.sqlstate
+    state = sqlstate_of(source)
+    if state != source.sqlstate:
+        return error(state, f"policy does not allow you to write this row ({reference})")
     words = _WORDS.get(state) or _CLASSES.get(state[:2])
     if words is None and state[:2] in _HARMLESS_CLASSES:
         words = source.message
