@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from chartgate.app.levels import Asking, level_of_labels
+from chartgate.app.levels import Asking, level_of
 from chartgate.cedar.entities import Entities, Entity
 from chartgate.cedar.values import CedarSet, DateTime, RecordValue, Value
 from chartgate.model.disclosure import Disclosure
@@ -281,14 +282,19 @@ class Person:
                 "source": world.gate.ready.point.data_map.source,
             },
         )
-        self._levels: dict[Any, Disclosure] = {}
+        # Two records that differ only in what no policy speaks of are one question.
+        self._patient_matters = any(
+            re.search(r"\bresource\s*(\.|has)\s*patient\b", p.text)
+            for p in self.asking.policies.policies
+        )
+        self._known: dict[Any, dict[str, Disclosure]] = {}
 
-    def level(self, record: dict[str, Value], labels: set[str]) -> Disclosure:
-        key = (tuple(sorted(record.items(), key=lambda item: item[0])), frozenset(labels))
-        found = self._levels.get(key)
-        if found is None:
-            found = self._levels[key] = level_of_labels(self.asking, record, sorted(labels)).level
-        return found
+    def level(self, known: dict[str, Disclosure], record: Any, labels: set[str]) -> Disclosure:
+        """The lowest of the labels' levels; ``known`` are those already asked of this record."""
+        for label in labels:
+            if label not in known:
+                known[label] = level_of(self.asking, record, label).level
+        return min(known[label] for label in labels)
 
     def sees(self, table: str) -> list[tuple[Any, ...]]:
         """The rows of a table as she should get them, columns as they stand in it."""
@@ -296,10 +302,15 @@ class Person:
         answer = []
         for row in self.world.rows[table]:
             record, extra = self.world.record(table, row), self.world.labels(table, row)
-            if self.level(record, {shape.row_category} | extra) > Disclosure.WITHHELD:
+            key = frozenset(
+                item for item in record.items() if self._patient_matters or item[0] != "patient"
+            )
+            known = self._known.setdefault(key, {})
+            level = partial(self.level, known, record)
+            if level({shape.row_category} | extra) > Disclosure.WITHHELD:
                 answer.append(
                     tuple(
-                        self._cell(shape.columns.get(name), value, row, record, extra)
+                        self._cell(shape.columns.get(name), value, row, level, extra)
                         for name, value in row.items()
                     )
                 )
@@ -310,15 +321,15 @@ class Person:
         column: Column | None,
         value: Any,
         row: dict[str, Any],
-        record: dict[str, Value],
+        level_of_cell: Callable[[set[str]], Disclosure],
         extra: set[str],
     ) -> Any:
         if column is None or column.category == "none":
             return None
         if column.domain is not None:
-            full = self.level(record, {"record_ids"} | extra) == Disclosure.FULL
+            full = level_of_cell({"record_ids"} | extra) == Disclosure.FULL
             return value if full or value is None else Pseudonym(column.domain, value)
-        level = self.level(record, {column.category} | extra)
+        level = level_of_cell({column.category} | extra)
         if level == Disclosure.FULL:
             return value
         forms = [column.summary] if level == Disclosure.SUMMARY else []
