@@ -167,6 +167,28 @@ TYPES: Final[Mapping[str, str]] = _listed(
 )
 """Types of ``pg_catalog`` that a cast may name; arrays of them by brackets."""
 
+_NUMBERS: Final = {
+    "bool": (16, 1000), "bytea": (17, 1001), "char": (18, 1002), "name": (19, 1003),
+    "int8": (20, 1016), "int2": (21, 1005), "int4": (23, 1007), "text": (25, 1009),
+    "json": (114, 199), "float4": (700, 1021), "float8": (701, 1022), "inet": (869, 1041),
+    "cidr": (650, 651), "macaddr": (829, 1040), "bpchar": (1042, 1014), "varchar": (1043, 1015),
+    "date": (1082, 1182), "time": (1083, 1183), "timestamp": (1114, 1115),
+    "timestamptz": (1184, 1185), "interval": (1186, 1187), "timetz": (1266, 1270),
+    "bit": (1560, 1561), "varbit": (1562, 1563), "numeric": (1700, 1231), "uuid": (2950, 2951),
+    "jsonb": (3802, 3807), "jsonpath": (4072, 4073), "tsvector": (3614, 3643),
+    "tsquery": (3615, 3645), "int4range": (3904, 3905), "numrange": (3906, 3907),
+    "tsrange": (3908, 3909), "tstzrange": (3910, 3911), "daterange": (3912, 3913),
+    "int8range": (3926, 3927), "oid": (26, 1028),
+}  # fmt: skip
+_UNKNOWN: Final = 705
+
+PARAMETER_TYPES: Final[frozenset[int]] = frozenset(
+    {0, _UNKNOWN, *(number for numbers in _NUMBERS.values() for number in numbers)}
+)
+"""Types that a Parse message may declare for a parameter, by their oid in every release (and 0,
+"find out"). A value of any other type is read past every check of ours: as a ``regclass``, 16404
+comes back as the name of that table, whoever may know of it."""
+
 OPERATORS: Final[frozenset[str]] = _words(
     """
     = <> != < <= > >= + - * / % ^ |/ ||/ @ & | # ~ << >> || ~* !~ !~* ~~ !~~ ~~* !~~* ^@

@@ -31,9 +31,16 @@ class Queries(Protocol):
     """What the walk needs when it meets a sub-query."""
 
     def query(
-        self, stmt: pb.SelectStmt, parent: Scope | None, env: Env, *, carry: bool, top: bool
+        self,
+        stmt: pb.SelectStmt,
+        parent: Scope | None,
+        env: Env,
+        *,
+        carry: bool,
+        top: bool,
+        shown: bool = True,
     ) -> "Output":
-        """Rewrite the sub-query in place."""
+        """Rewrite the sub-query in place; ``shown``: see ``Expressions.walk``."""
 
 
 class Output:
@@ -57,14 +64,17 @@ class Expressions:
         self.judging = True
         self.sought: dict[Sought, None] = {}
 
-    def judged(self, node: pb.Node, scope: Scope, env: Env) -> None:
+    def judged(self, node: pb.Node, scope: Scope, env: Env, *, shown: bool = False) -> None:
         """Walk an expression that may run on hidden rows."""
-        self.walk(node, scope, env)
+        self.walk(node, scope, env, shown=shown)
         if self.judging and not self.unsafe:
             self.unsafe = not is_safe(node, lambda ref: self.type_of(ref, scope))
 
-    def walk(self, node: pb.Node, scope: Scope, env: Env) -> None:
-        """Rewrite an expression, in place."""
+    def walk(self, node: pb.Node, scope: Scope, env: Env, *, shown: bool = False) -> None:
+        """Rewrite an expression, in place.
+
+        ``shown``: its value is what the person reads, so an object's name is a text and no oid.
+        """
         which = node.WhichOneof("node")
         match which:
             case None | "a_const" | "param_ref" | "string":
@@ -78,8 +88,16 @@ class Expressions:
                 self._indirection(node, scope, env)
                 return
             case "sub_link":
-                self._sub_link(node.sub_link, scope, env)
+                self._sub_link(node.sub_link, scope, env, shown=shown)
                 return
+            case "type_cast":
+                names_it = system_functions.names_as_text(node.type_cast)
+                self.walk(node.type_cast.arg, scope, env, shown=names_it)
+            case "case_expr" if shown:
+                self._choice(node.case_expr, scope, env)
+            case "coalesce_expr" if shown:
+                for arg in node.coalesce_expr.args:
+                    self.walk(arg, scope, env, shown=True)
             case "set_to_default" | "select_stmt":
                 raise Refused("a query or DEFAULT where an expression should stand")
             case "sqlvalue_function":
@@ -92,7 +110,7 @@ class Expressions:
         elif which in ("func_call", "sqlvalue_function", "type_cast"):
             if which == "func_call" and restores_jit(node.func_call):
                 return
-            instead = system_functions.substitute(node, self.scene)
+            instead = system_functions.substitute(node, self.scene, shown=shown)
             if instead is not None:
                 # (1) the answer reads the real catalogs; it is never walked again
                 node.CopyFrom(instead)
@@ -105,6 +123,14 @@ class Expressions:
                 self.walk(child, scope, env)
             else:
                 self.descend(child, scope, env)
+
+    def _choice(self, case: pb.CaseExpr, scope: Scope, env: Env) -> None:
+        """CASE whose result is shown."""
+        self.walk(case.arg, scope, env)
+        for when in case.args:
+            self.walk(when.case_when.expr, scope, env)
+            self.walk(when.case_when.result, scope, env, shown=True)
+        self.walk(case.defresult, scope, env, shown=True)
 
     def type_of(self, ref: pb.ColumnRef, scope: Scope) -> str | None:
         """The declared type of the column that a reference means."""
@@ -149,13 +175,15 @@ class Expressions:
                 case _:
                     raise Refused("(record).* is not allowed")
 
-    def _sub_link(self, link: pb.SubLink, scope: Scope, env: Env) -> None:
+    def _sub_link(self, link: pb.SubLink, scope: Scope, env: Env, *, shown: bool) -> None:
         if link.HasField("testexpr"):
             self.walk(link.testexpr, scope, env)
         if link.subselect.WhichOneof("node") != "select_stmt":
             raise Refused("a sub-query that is no SELECT")
         one_row = is_one_row(link.subselect.select_stmt)
-        out = self._queries.query(link.subselect.select_stmt, scope, env, carry=False, top=False)
+        out = self._queries.query(
+            link.subselect.select_stmt, scope, env, carry=False, top=False, shown=shown
+        )
         if not self.judging or self.unsafe:
             return
         match link.sub_link_type:

@@ -62,34 +62,49 @@ class Pass:
     # -- query levels
 
     def query(
-        self, stmt: pb.SelectStmt, parent: Scope | None, env: Env, *, carry: bool, top: bool
+        self,
+        stmt: pb.SelectStmt,
+        parent: Scope | None,
+        env: Env,
+        *,
+        carry: bool,
+        top: bool,
+        shown: bool = True,
     ) -> Output:
         """Rewrite one query level, in place. ``carry``: append the patients' keys if it can."""
         judging, self.expressions.judging = self.expressions.judging, True
+        carry = carry and is_plain(stmt, top=top)
         try:
-            return self._query(stmt, parent, env, carry=carry and is_plain(stmt, top=top), top=top)
+            return self._query(stmt, parent, env, carry=carry, top=top, shown=shown)
         finally:
             self.expressions.judging = judging
 
     def _query(
-        self, stmt: pb.SelectStmt, parent: Scope | None, env: Env, *, carry: bool, top: bool
+        self,
+        stmt: pb.SelectStmt,
+        parent: Scope | None,
+        env: Env,
+        *,
+        carry: bool,
+        top: bool,
+        shown: bool,
     ) -> Output:
         level = Level()
         outer = Scope(Names(), parent, level)
         if stmt.HasField("with_clause"):
             env = self.with_list(stmt.with_clause, outer, env, carry=carry)[0]
         if stmt.op != pb.SETOP_NONE:
-            left = self.query(stmt.larg, outer, env, carry=False, top=False)
-            right = self.query(stmt.rarg, outer, env, carry=False, top=False)
+            left = self.query(stmt.larg, outer, env, carry=False, top=False, shown=shown)
+            right = self.query(stmt.rarg, outer, env, carry=False, top=False, shown=shown)
             return self._set_operation(stmt, left, right, outer, env)
         if stmt.values_lists:
-            return self._values(stmt, outer, env)
+            return self._values(stmt, outer, env, shown=shown)
         names = self.from_clause(stmt, outer, env, carry=carry)
         scope = Scope(names, parent, level)
         if stmt.HasField("where_clause"):
             self.where(stmt.where_clause, scope, env)
         self.expressions.judging = not (top and is_evaluated_last(stmt))
-        cols = self._targets(stmt, scope, env)
+        cols = self._targets(stmt, scope, env, shown=shown)
         self.expressions.judging = True
         self._rest(stmt, scope, env, cols)
         keys = []
@@ -166,10 +181,10 @@ class Pass:
         self._limits(stmt, outer, env)
         return Output(cols, [], correlated=outer.level.correlated)
 
-    def _values(self, stmt: pb.SelectStmt, outer: Scope, env: Env) -> Output:
+    def _values(self, stmt: pb.SelectStmt, outer: Scope, env: Env, *, shown: bool) -> Output:
         for row in stmt.values_lists:
             for value in row.list.items:
-                self.expressions.judged(value, outer, env)
+                self.expressions.judged(value, outer, env, shown=shown)
         width = len(stmt.values_lists[0].list.items)
         cols = [Col(f"column{at}") for at in range(1, width + 1)]
         scope = Scope(Names(cols=cols), outer.parent, outer.level)
@@ -204,7 +219,7 @@ class Pass:
             case "row_expr":
                 parts = node.row_expr.args
             case _:
-                self.expressions.judged(node, scope, env)
+                self.expressions.judged(node, scope, env, shown=True)
                 return
         for part in parts:
             self._grouped(part, scope, env)
@@ -217,7 +232,7 @@ class Pass:
 
     def _sorted(self, node: pb.Node, scope: Scope, env: Env, given: set[str]) -> None:
         if bare_name(node) not in given:  # ORDER BY prefers a column of the output
-            self.expressions.judged(node, scope, env)
+            self.expressions.judged(node, scope, env, shown=True)
 
     def _limits(self, stmt: pb.SelectStmt, scope: Scope, env: Env) -> None:
         around = Scope(Names(), scope.parent, scope.level)
@@ -229,7 +244,7 @@ class Pass:
 
     # -- target list
 
-    def _targets(self, stmt: pb.SelectStmt, scope: Scope, env: Env) -> list[Col]:
+    def _targets(self, stmt: pb.SelectStmt, scope: Scope, env: Env, *, shown: bool) -> list[Col]:
         given = list(stmt.target_list)
         cols: list[Col] = []
         nodes: list[pb.Node] = []
@@ -245,7 +260,7 @@ class Pass:
                 nodes += self._star(node, scope, cols)
                 continue
             name = target.name or output_name(target.val)
-            self.expressions.judged(target.val, scope, env)
+            self.expressions.judged(target.val, scope, env, shown=shown)
             if not target.name and output_name(target.val) != name:
                 target.name = name  # as the client would see it without us
             cols.append(self._output(target, name, scope))

@@ -88,6 +88,8 @@ _NAMES: Final[Mapping[str, Callable[[Scene], str]]] = MappingProxyType(
         "regconfig": _own,
     }
 )
+_TEXTS: Final = frozenset({"text", "varchar", "bpchar", "name"})
+_WITHOUT_LOOKUP: Final = frozenset({"regconfig"})
 _LOGIN: Final = frozenset(
     {
         pb.SQLValueFunctionOp.SVFOP_CURRENT_ROLE,
@@ -98,20 +100,27 @@ _LOGIN: Final = frozenset(
 )
 
 
-def substitute(node: pb.Node, scene: Scene) -> pb.Node | None:
+def substitute(node: pb.Node, scene: Scene, *, shown: bool = False) -> pb.Node | None:
     """What stands for this node, or ``None`` where it may stand as it is.
 
     Call it on each expression *after* its parts were rewritten, and never walk the answer again:
-    it reads the real catalogs.
+    it reads the real catalogs. The name of an object is a text where it is ``shown``, else an oid:
+    never of a type like ``regclass``, which a constant beside it would take on too, and then
+    ``coalesce(NULL::regclass, '16404')`` names any table there is.
     """
     which = node.WhichOneof("node")
     if which == "func_call":
-        return _call(node.func_call, scene)
+        return _call(node.func_call, scene, shown=shown)
     if which == "sqlvalue_function":
         return _session_value(node.sqlvalue_function.op, scene)
     if which == "type_cast":
-        return _name_of(node, scene)
+        return _name_of(node, scene, shown=shown)
     return None
+
+
+def names_as_text(cast: pb.TypeCast) -> bool:
+    """Whether the cast makes a text of what it is given: then the name is shown."""
+    return not cast.type_name.array_bounds and cast.type_name.names[-1].string.sval in _TEXTS
 
 
 def check_setting_call(call: pb.FuncCall) -> None:
@@ -134,7 +143,7 @@ def check_setting_call(call: pb.FuncCall) -> None:
         raise Refused(f"function {name}: not a listed value given as a constant")
 
 
-def _call(call: pb.FuncCall, scene: Scene) -> pb.Node | None:
+def _call(call: pb.FuncCall, scene: Scene, *, shown: bool) -> pb.Node | None:
     name = _function(call)
     args = call.args
     if name in {"current_setting", "set_config"}:
@@ -155,7 +164,20 @@ def _call(call: pb.FuncCall, scene: Scene) -> pb.Node | None:
     if name == "pg_type_is_visible" and len(args) == 1:
         return _filled(_visible(scene, "pg_type", "typnamespace", _type(scene)), args[0])
     if name == "to_regtype" and len(args) == 1:
-        return _filled(_kept("regtype", "pg_catalog.to_regtype(__cg_arg)", _type(scene)), args[0])
+        return _filled(_named("regtype", _type(scene), shown=shown), args[0])
+    if name == "pg_typeof" and len(args) == 1:
+        return _filled(
+            f"CAST(pg_catalog.pg_typeof(__cg_arg) AS pg_catalog.{'text' if shown else 'oid'})",
+            args[0],
+        )
+    if name == "pg_get_expr" and len(args) > 1:
+        # Read against another relation, an expression would spell that one's columns.
+        answer = pb.Node()
+        answer.func_call.CopyFrom(call)
+        answer.func_call.args[1].CopyFrom(
+            _filled(_kept("oid", "__cg_arg", _relation(scene)), args[1])
+        )
+        return answer
     if name == "pg_get_serial_sequence" and len(args) == 2:
         kept = _kept("regclass", "pg_catalog.to_regclass(__cg_arg)", _relation(scene))
         return _with_first(call, _filled(f"CAST({kept} AS pg_catalog.text)", args[0]))
@@ -183,15 +205,32 @@ def _setting(args: Sequence[pb.Node], scene: Scene) -> pb.Node | None:
     )
 
 
-def _name_of(node: pb.Node, scene: Scene) -> pb.Node | None:
+def _name_of(node: pb.Node, scene: Scene, *, shown: bool) -> pb.Node | None:
     cast = node.type_cast
     name = cast.type_name.names[-1].string.sval
     if name not in _NAMES:
         return None
     if cast.type_name.array_bounds:
         raise Refused(f"cast to {name}[]")
-    return _filled(
-        _kept(name, f"CAST(__cg_arg AS pg_catalog.{name})", _NAMES[name](scene)), cast.arg
+    return _filled(_named(name, _NAMES[name](scene), shown=shown), cast.arg)
+
+
+def _named(name: str, test: str, *, shown: bool) -> str:
+    """The object that a name or a number means, or NULL: nobody learns whether it is there.
+
+    The argument is read as text, so that a parameter never gets the type of a name.
+    """
+    looked_up = (
+        f"CAST(__cg_t.t AS pg_catalog.{name})"
+        if name in _WITHOUT_LOOKUP
+        else f"pg_catalog.to_{name}(__cg_t.t)"
+    )
+    answer = f"CAST(CAST(__cg_v.o AS pg_catalog.{name}) AS pg_catalog.text)" if shown else _OID
+    return (
+        f"(SELECT {answer} FROM (SELECT CASE"
+        " WHEN __cg_t.t OPERATOR(pg_catalog.~) '^[0-9]+$' THEN CAST(__cg_t.t AS pg_catalog.oid)"
+        f" ELSE CAST({looked_up} AS pg_catalog.oid) END"
+        f" FROM (SELECT CAST(__cg_arg AS pg_catalog.text)) AS __cg_t(t)) AS __cg_v(o) WHERE {test})"
     )
 
 
