@@ -146,6 +146,12 @@ def load_small_hospital(root: Path, *, patients: int = PATIENTS) -> None:
     (state.root / "data").write_text("generated", "utf-8")
 
 
+@pytest.fixture(scope="session")
+def load_hospital() -> Callable[..., None]:
+    """``load_hospital(root, patients=n)``: a small hospital in a state folder of a test's own."""
+    return load_small_hospital
+
+
 @contextmanager
 def served(ready: Prepared) -> Iterator[int]:
     """The gateway of ``ready`` on a thread of its own; answers the port."""

@@ -136,7 +136,7 @@ def test_a_pipeline_goes_on_after_an_error(gate: Any) -> None:
             pipeline.sync()
             assert len(first.fetchall()) == 2
         with refused("22012"), nurse.pipeline():
-            nurse.execute("SELECT 1 / 0")
+            nurse.execute("SELECT 1 / (patient_id - patient_id) FROM patient")
             nurse.execute("SELECT count(*) FROM patient")
         with nurse.pipeline():
             last = nurse.execute("SELECT count(*) FROM encounter")
