@@ -173,7 +173,9 @@ class DecisionPoint:
         bounds = [a.valid_until for a in asker.assignments if a.valid_until is not None]
         bounds += [a.valid_from for a in asker.person.assignments if a.valid_from > at]
         env = self.env(asker, "view", _RESOURCE, (), at=at)
-        conditions = {p.id: p.condition() for action in ROW_ACTIONS for p in self._index.of(action)}
+        # Policies for other people cannot change this one's answer.
+        index = self._index.of_whom(env)
+        conditions = {p.id: p.condition() for action in ROW_ACTIONS for p in index.of(action)}
         clock = valid_until(conditions.values(), env, now_ms=milliseconds(at))
         if clock is not None:
             bounds.append(_instant(clock))

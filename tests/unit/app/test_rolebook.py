@@ -1,0 +1,106 @@
+"""Roles and purposes: what may be claimed, and what a policy may name."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from chartgate.app.rolebook import PurposeRefused, UnknownName, person_entity, read_rolebook
+from chartgate.cedar.parse import parse_policies
+from chartgate.cedar.values import CedarSet
+from chartgate.model.principal import Assignment, EntityUid, Person
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+ROLES: dict[str, Any] = {
+    "roles": {
+        "staff": {"title": "Staff"},
+        "doctor": {"parents": ["staff"], "default_purpose": "TREAT", "purposes": ["TREAT"]},
+        "coder": {"default_purpose": "HPAYMT", "purposes": ["HPAYMT"]},
+    }
+}
+PURPOSES: dict[str, Any] = {"TREAT": [], "ETREAT": ["TREAT"], "BTG": ["ETREAT"], "HPAYMT": []}
+BOOK = read_rolebook(ROLES, PURPOSES)
+
+
+def held(*roles: str) -> list[Assignment]:
+    return [Assignment(role, None, NOW, None) for role in roles]
+
+
+def test_the_default_purpose_is_that_of_the_first_role_that_has_one() -> None:
+    assert BOOK.default_purpose(held("staff", "coder", "doctor")) == "HPAYMT"
+    assert BOOK.default_purpose(held("staff", "gone")) is None
+
+
+@pytest.mark.parametrize("purpose", ["TREAT", "ETREAT", "BTG"])
+def test_a_role_may_claim_its_purposes_and_narrower_ones(purpose: str) -> None:
+    BOOK.check_claim(purpose, held("staff", "gone", "doctor"))
+
+
+@pytest.mark.parametrize(
+    ("purpose", "roles", "message"),
+    [
+        ("HPAYMT", ["doctor"], "none of your roles may act for the purpose HPAYMT"),
+        ("TREAT", [], "none of your roles"),
+        ("TREAT", ["staff", "gone"], "none of your roles"),
+        ("TREAT'; --", ["doctor"], "that is not a purpose of use"),
+    ],
+)
+def test_no_other_purpose_may_be_claimed(purpose: str, roles: list[str], message: str) -> None:
+    with pytest.raises(PurposeRefused, match=message):
+        BOOK.check_claim(purpose, held(*roles))
+
+
+@pytest.mark.parametrize("uid", ['Role::"docter"', 'Purpose::"TREATMENT"'])
+def test_a_policy_that_names_what_does_not_exist_is_refused_with_its_place(uid: str) -> None:
+    for text in (f"principal in {uid}", f"[{uid}, {uid}].contains(principal)"):
+        written = f'@id("p")\npermit (principal, action, resource) when {{ {text} }};'
+        with pytest.raises(UnknownName, match=r"p\.cedar:\d+: policy p: unknown"):
+            BOOK.check_policies(parse_policies({"p.cedar": written}))
+
+
+def test_a_policy_may_name_roles_purposes_and_anything_else() -> None:
+    text = (
+        '@id("p") permit (principal in Role::"doctor", action, resource) when '
+        '{ context.purpose in Purpose::"ETREAT" && resource == Ward::"any" && 1 == 1 };'
+    )
+    BOOK.check_policies(parse_policies({"p.cedar": text}))
+
+
+@pytest.mark.parametrize(
+    ("roles", "purposes", "message"),
+    [
+        ({"a": {"parents": ["b"]}}, {}, "role a: parent 'b' does not exist"),
+        ({"a": {"purposes": ["X"]}}, {}, "role a: purpose 'X' does not exist"),
+        ({"a": {"default_purpose": "X"}}, {}, "role a: purpose 'X' does not exist"),
+        ({}, {"purposes": {"P": ["Q"]}}, "purpose P: parent 'Q' does not exist"),
+    ],
+)
+def test_a_book_that_names_what_does_not_exist_is_refused(
+    roles: dict[str, Any], purposes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UnknownName, match=message):
+        read_rolebook(roles, purposes)
+
+
+def test_roles_and_purposes_are_hierarchies() -> None:
+    entities = BOOK.entities()
+    assert EntityUid("Role", "staff") in entities.ancestors(EntityUid("Role", "doctor"))
+    assert EntityUid("Purpose", "TREAT") in entities.ancestors(EntityUid("Purpose", "BTG"))
+
+
+def test_a_person_is_what_her_counting_assignments_say() -> None:
+    person = Person("u1", "me", "Me", True, ())
+    found = person_entity(
+        person,
+        [
+            Assignment("doctor", "ward", NOW, None, "T-1"),
+            Assignment("doctor", "icu", NOW, None),
+            Assignment("coder", None, NOW, None, "T-1"),
+        ],
+    )
+    assert found.uid == EntityUid("User", "me")
+    assert found.parents == {EntityUid("Role", "doctor"), EntityUid("Role", "coder")}
+    assert found.attrs["references"] == CedarSet.of(["T-1"])
+    assert found.attrs["departments"] == CedarSet.of(
+        [EntityUid("Department", "icu"), EntityUid("Department", "ward")]
+    )
