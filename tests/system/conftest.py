@@ -153,7 +153,7 @@ def load_hospital() -> Callable[..., None]:
 
 
 @contextmanager
-def served(ready: Prepared) -> Iterator[int]:
+def served(ready: Prepared, **limits: float) -> Iterator[int]:
     """The gateway of ``ready`` on a thread of its own; answers the port."""
     loop = asyncio.new_event_loop()
     started: asyncio.Future[int] = loop.create_future()
@@ -161,7 +161,7 @@ def served(ready: Prepared) -> Iterator[int]:
 
     async def serve() -> None:
         try:
-            async with serving(ready) as port:
+            async with serving(ready, **limits) as port:
                 started.set_result(port)
                 await stop.wait()
         except BaseException as exc:
@@ -195,17 +195,17 @@ def served(ready: Prepared) -> Iterator[int]:
 
 
 @contextmanager
-def opened(root: Path, data: Path | None = None) -> Iterator[Gate]:
+def opened(root: Path, data: Path | None = None, **limits: float) -> Iterator[Gate]:
     with ExitStack() as stack:
         ready = stack.enter_context(
             prepared(root, data=data, port=0, host="127.0.0.1", progress=lambda _: None)
         )
-        yield Gate(ready, stack.enter_context(served(ready)))
+        yield Gate(ready, stack.enter_context(served(ready, **limits)))
 
 
 @pytest.fixture(scope="session")
 def open_gate() -> Callable[..., AbstractContextManager[Gate]]:
-    """``open_gate(root, data)``: a gate of a test's own, in front of other data."""
+    """``open_gate(root, data, idle_seconds=n)``: a gate of a test's own, perhaps on other data."""
     return opened
 
 

@@ -26,7 +26,7 @@ from chartgate.adapters.control_plane_feed import ControlPlaneFeed
 from chartgate.adapters.control_plane_snapshot import RoleRecord
 from chartgate.adapters.embedded_postgres import PORT as SOCKET_PORT
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
-from chartgate.adapters.gateway import Gateway, GatewayConfig
+from chartgate.adapters.gateway import IDLE_SECONDS, Gateway, GatewayConfig
 from chartgate.adapters.keys import KeyStore, TokenKeys
 from chartgate.adapters.log_files import LogFiles
 from chartgate.adapters.log_socket import serve_log_socket
@@ -137,7 +137,7 @@ def prepared(
 
 
 @asynccontextmanager
-async def serving(ready: Prepared) -> AsyncIterator[int]:
+async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[int]:
     """Run the gate; answers the port it listens on. The log is closed last."""
     state = ready.state
     signer = load_or_create_signer(state.log_key, ready.instance.origin)
@@ -171,6 +171,7 @@ async def serving(ready: Prepared) -> AsyncIterator[int]:
                     database=DATABASE,
                     host=ready.instance.host,
                     port=ready.instance.port,
+                    idle_seconds=idle_seconds,
                 ),
                 ready.point,
                 ready.source,
