@@ -33,7 +33,7 @@ class TableUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     row_filter: bool = False
 
 
-class SessionStarted(_Event, kw_only=True, tag="session"):
+class SessionStarted(_Event, frozen=True, kw_only=True, tag="session"):
     """A person logged in to the gate."""
 
     session: str
@@ -45,7 +45,7 @@ class SessionStarted(_Event, kw_only=True, tag="session"):
     purpose: str = ""
 
 
-class LoginRefused(_Event, kw_only=True, tag="login_refused"):
+class LoginRefused(_Event, frozen=True, kw_only=True, tag="login_refused"):
     """A login that failed; ``login`` is the opaque uid, or ``unknown``."""
 
     login: str
@@ -54,13 +54,13 @@ class LoginRefused(_Event, kw_only=True, tag="login_refused"):
     reason: str
 
 
-class SessionEnded(_Event, kw_only=True, tag="session_ended"):
+class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended"):
     session: str
     person: str
     reason: str
 
 
-class Decision(_Event, kw_only=True, tag="decision"):
+class Decision(_Event, frozen=True, kw_only=True, tag="decision"):
     """A statement was decided. On disk before it is forwarded (write) or released (read)."""
 
     session: str
@@ -92,7 +92,7 @@ class Decision(_Event, kw_only=True, tag="decision"):
     """count(*): which patients were counted is not listed (audit who says so)."""
 
 
-class Release(_Event, kw_only=True, tag="release"):
+class Release(_Event, frozen=True, kw_only=True, tag="release"):
     """Rows about these patients are about to leave. At most 1,000 tokens an event."""
 
     session: str
@@ -107,7 +107,7 @@ class Release(_Event, kw_only=True, tag="release"):
     """The tokens come from a companion key query: a superset of what the answer is about."""
 
 
-class Completed(_Event, kw_only=True, tag="completed"):
+class Completed(_Event, frozen=True, kw_only=True, tag="completed"):
     """The statement ended; absent = may have been delivered in full."""
 
     session: str
@@ -118,7 +118,7 @@ class Completed(_Event, kw_only=True, tag="completed"):
     sqlstate: str = "00000"
 
 
-class AuditRead(_Event, kw_only=True, tag="audit_read"):
+class AuditRead(_Event, frozen=True, kw_only=True, tag="audit_read"):
     """Somebody asked the log. ``question`` holds tokens and uids only."""
 
     person: str
@@ -129,7 +129,7 @@ class AuditRead(_Event, kw_only=True, tag="audit_read"):
     policy_set: str = ""
 
 
-class Recovered(_Event, kw_only=True, tag="recovered"):
+class Recovered(_Event, frozen=True, kw_only=True, tag="recovered"):
     """Start-up dropped a torn tail: bytes never acknowledged to anyone."""
 
     dropped_bytes: int
@@ -137,14 +137,14 @@ class Recovered(_Event, kw_only=True, tag="recovered"):
     size: int
 
 
-class NodeStarted(_Event, kw_only=True, tag="node_started"):
+class NodeStarted(_Event, frozen=True, kw_only=True, tag="node_started"):
     policy_set: str
     data_map: str
     software: str
     detail: dict[str, Any] = {}
 
 
-class NodeStopped(_Event, kw_only=True, tag="node_stopped"):
+class NodeStopped(_Event, frozen=True, kw_only=True, tag="node_stopped"):
     reason: str
 
 
@@ -162,7 +162,7 @@ Event = (
 )
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Event)
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def encode(event: Event) -> bytes:
