@@ -7,7 +7,7 @@ formula has one text, which the audit log can hash.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from chartgate.datamap.model import Relation
 from chartgate.datamap.read import literal
@@ -58,6 +58,7 @@ def to_sql(formula: Formula, row: RowSql) -> str:
             return _member(row.relations[attribute], values, negated)
         case Labelled(label, negated):
             return f"(({row.labels[label]}) {'IS FALSE' if negated else 'IS NOT FALSE'})"
+    assert_never(formula)  # pragma: no cover - every formula has its case above
 
 
 def _joined(word: str, parts: Iterable[str], *, empty: str) -> str:

@@ -289,9 +289,18 @@ def test_writing_follows_the_columns_category_and_never_changes_a_key() -> None:
         "id", "patient_id", "code", "department", "value",
     }  # fmt: skip
     assert update.policy_columns == {"code", "department", "patient_id"}
+    # Among the patient's columns none is hers to write.
+    assert entitlement.write("create", TableName("public", "patient")).columns == {}
     assert entitlement.write_determining("update", lab) == {"clerk_moves"}
     assert entitlement.write("delete", lab).row_predicate == "false"
     assert entitlement.write("delete", lab).columns == {}
+
+
+def test_a_row_that_may_be_written_may_have_columns_that_may_not() -> None:
+    document = deepcopy(MAP)
+    document["tables"]["lab"]["columns"]["value"] = "demographics"
+    made = entitled("clerk", made=point(document=document))
+    assert set(made.write("update", TableName("public", "lab")).columns) == {"code", "department"}
 
 
 def test_a_star_in_the_maps_sql_makes_every_column_a_policy_column() -> None:
