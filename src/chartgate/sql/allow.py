@@ -103,6 +103,7 @@ FUNCTIONS: Final[Mapping[str, str]] = _listed(
             pg_relation_is_publishable shobj_description pg_get_serial_sequence""",
         "answered with NULL: a size counts hidden rows too": """
             pg_indexes_size pg_relation_size pg_table_size pg_total_relation_size""",
+        "answered with NULL: what is above a table may be hidden": "pg_partition_ancestors",
         "pure function of its number": "pg_size_pretty",
         "reads a stored expression, which only a visible catalog row can supply": "pg_get_expr",
         "name of a database login, as the catalog's own columns show": "pg_get_userbyid",
