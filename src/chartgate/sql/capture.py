@@ -7,6 +7,7 @@ could have read.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from google.protobuf.message import Message
 from postgast import pg_query_pb2 as pb
@@ -17,6 +18,9 @@ from chartgate.sql.relation import derived
 from chartgate.sql.scope import CannotCarry, Env, Level, Names, Scope
 from chartgate.sql.shape import is_plain
 from chartgate.sql.stability import is_unstable
+
+MOST_LISTED: Final = 10
+"""Patients of a ``count(*)`` that are listed; a count of more is a statistic and lists nobody."""
 
 
 class Loose(Exception):
@@ -41,6 +45,26 @@ def companion(statement: Pass, original: pb.SelectStmt, *, carried: bool) -> pb.
         "SELECT DISTINCT __cg_u.k AS k FROM (SELECT) AS __cg_u(k) WHERE __cg_u.k IS NOT NULL"
     )
     answer.from_clause[0].range_subselect.subquery.select_stmt.CopyFrom(_union(parts))
+    node = pb.Node()
+    node.select_stmt.CopyFrom(answer)
+    return node
+
+
+def few(companion: pb.Node) -> pb.Node:
+    """The keys of a companion if they are few, else none.
+
+    ``count(*)`` with a name and a diagnosis in its WHERE tells of one patient as surely as a row.
+    """
+    answer = tree.select(
+        "SELECT __cg_f.k AS k FROM (SELECT __cg_g.k, pg_catalog.count(*) OVER () FROM (SELECT)"
+        f" AS __cg_g(k)) AS __cg_f(k, n) WHERE __cg_f.n <= {MOST_LISTED}"
+    )
+    counted = answer.from_clause[0].range_subselect.subquery.select_stmt
+    listed = counted.from_clause[0].range_subselect.subquery.select_stmt
+    listed.CopyFrom(companion.select_stmt)
+    limit = tree.select(f"SELECT LIMIT {MOST_LISTED + 1}")
+    listed.limit_count.CopyFrom(limit.limit_count)
+    listed.limit_option = limit.limit_option
     node = pb.Node()
     node.select_stmt.CopyFrom(answer)
     return node

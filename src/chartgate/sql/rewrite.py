@@ -11,7 +11,7 @@ from postgast import pg_query_pb2 as pb
 from chartgate.errors import Refused
 from chartgate.sql import session, write
 from chartgate.sql.admit import NotAllowed, admit, spoken
-from chartgate.sql.capture import companion
+from chartgate.sql.capture import companion, few
 from chartgate.sql.expressions import has_aggregate
 from chartgate.sql.parse import ParsedStatement
 from chartgate.sql.query import Pass
@@ -92,8 +92,10 @@ def rewrite_select(node: pb.Node, views: Views) -> Rewritten:
     about_patients = any(base.view.patient is not None for base in reads)
     scope_only = about_patients and is_count_only(select)
     beside = None
-    if about_patients and not scope_only:
+    if about_patients and not (scope_only and not _is_conditional(select)):
         beside = companion(done, select, carried=carry)
+    if scope_only and beside is not None:
+        beside = few(beside)
     unsafe = done.expressions.unsafe
     fenced = fill(main, done.bases, unsafe=unsafe)
     if beside is not None:
@@ -143,6 +145,15 @@ def is_count_only(select: pb.SelectStmt) -> bool:
         if not call.agg_star or call.HasField("agg_filter") or call.HasField("over"):
             return False
     return not any(list(children(sort.sort_by.node)) for sort in select.sort_clause)
+
+
+def _is_conditional(select: pb.SelectStmt) -> bool:
+    """Whether the count is of anything but all rows of one table: then it can ask about a few."""
+    return (
+        select.HasField("where_clause")
+        or select.HasField("with_clause")
+        or [node.WhichOneof("node") for node in select.from_clause] != ["range_var"]
+    )
 
 
 def table_reads(bases: Iterable[Base]) -> tuple[TableRead, ...]:

@@ -64,7 +64,7 @@ class Rewritten:
     """To be run first, in the same transaction: one text column of patient keys. It may use
     only some of the statement's parameters."""
     scope_only: bool
-    """Only ``count(*)``: patients are counted, not listed."""
+    """Only ``count(*)``: patients are counted, and listed (by the companion) only if they are few."""
     written_hidden: bool
     """The hidden columns name patients written (RETURNING) instead of seen."""
     returning_added: bool

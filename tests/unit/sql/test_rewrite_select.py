@@ -181,12 +181,25 @@ def test_the_patients_of_an_answer_are_carried_or_asked_for(
 
 
 def test_a_bare_count_lists_no_patient() -> None:
-    for text in ("SELECT count(*) FROM patient", "SELECT count(*) AS n FROM lab WHERE value > 5"):
-        done = rewritten(text)
-        assert (done.scope_only, done.companion, done.hidden_columns) == (True, None, 0)
+    done = rewritten("SELECT count(*) FROM patient")
+    assert (done.scope_only, done.companion, done.hidden_columns) == (True, None, 0)
     assert not rewritten("SELECT count(*), max(id) FROM patient").scope_only
     assert not rewritten("SELECT count(DISTINCT id) FROM patient").scope_only
     assert not rewritten("SELECT count(*) FROM patient GROUP BY dept").scope_only
+
+
+def test_a_count_with_a_condition_lists_its_patients_if_they_are_few() -> None:
+    for text in (
+        "SELECT count(*) AS n FROM lab WHERE value > 5",
+        "SELECT count(*) FROM patient p JOIN lab l ON l.pid = p.id AND l.value > 5",
+        "SELECT count(*) FROM (SELECT id FROM patient WHERE name = 'x') s",
+        "WITH s AS (SELECT id FROM patient WHERE name = 'x') SELECT count(*) FROM s",
+    ):
+        done = rewritten(text)
+        assert done.scope_only
+        assert done.companion is not None
+        assert "LIMIT 11" in done.companion
+        assert done.companion.endswith("<= 10")
 
 
 def test_what_could_differ_a_second_time_is_asked_for_loosely() -> None:
