@@ -69,6 +69,7 @@ class TablePlanner:
         self._plan = plan
         self._secret = secret
         self._arms: dict[tuple[str, Disclosure], _Arm] = {}
+        self._extras: dict[Disclosure, Formula] = {}
 
     def read(self, rules: Mapping[str, LabelRules]) -> PlannedTable:
         """The view for reading."""
@@ -133,17 +134,14 @@ class TablePlanner:
     def _at_least(
         self, category: str, level: Disclosure, rules: Mapping[str, LabelRules]
     ) -> Formula:
-        return conjunction(
-            (
-                rules[category].at_least[level].formula,
-                *(
-                    disjunction(
-                        (Labelled(extra, negated=True), rules[extra].at_least[level].formula)
-                    )
-                    for extra in self._plan.extra_labels
-                ),
+        whatever = self._extras.get(level)
+        if whatever is None:
+            # What the row's other labels ask is the same for every column.
+            whatever = self._extras[level] = conjunction(
+                disjunction((Labelled(extra, negated=True), rules[extra].at_least[level].formula))
+                for extra in self._plan.extra_labels
             )
-        )
+        return conjunction((rules[category].at_least[level].formula, whatever))
 
     def _writable(self, category: str, rules: Mapping[str, Rule]) -> Formula:
         return conjunction(

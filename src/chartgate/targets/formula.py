@@ -104,6 +104,9 @@ def _joined(
     is_redundant_beside: Callable[[Formula, Formula], bool],
     join: type[All] | type[Any],
 ) -> Formula:
+    if len(parts) == 1:
+        return next(iter(parts))
+
     def is_redundant(part: Formula) -> bool:
         return any(other != part and is_redundant_beside(part, other) for other in parts)
 
@@ -121,7 +124,7 @@ def conjuncts(formula: Formula) -> frozenset[Formula]:
 
 def implies(premise: Formula, conclusion: Formula) -> bool:
     """Whether the conclusion surely holds where the premise does. False may mean "not seen"."""
-    if premise == NEVER or conclusion == ALWAYS:
+    if premise is conclusion or premise == NEVER:
         return True
     known = conjuncts(premise)
     return all(any(_implies(k, c) for k in known) for c in conjuncts(conclusion))

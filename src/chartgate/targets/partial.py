@@ -108,6 +108,8 @@ def _both(left: Outcome, right: Callable[[], Outcome]) -> Outcome:
     if left in (FALSE, ERROR):
         return left
     second = right()
+    if left == TRUE or second == TRUE:
+        return second if left == TRUE else left
     return Outcome(
         conjunction((left.true, second.true)),
         disjunction((left.false, conjunction((left.true, second.false)))),
