@@ -144,7 +144,7 @@ def test_a_newcomer_logs_in_with_the_line_on_the_sheet_and_asks_the_log(state: P
 
 
 def test_ctrl_c_stops_everything_and_the_next_start_goes_on(state: Path) -> None:
-    with running(state) as (process, _):
+    with running(state) as (process, sheet):
         assert len(servers(state)) >= 2
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
@@ -152,7 +152,8 @@ def test_ctrl_c_stops_everything_and_the_next_start_goes_on(state: Path) -> None
         assert "Traceback" not in process.stderr.read()
     assert not (state / "pgpass").exists()
     assert "is not running" in one_line(chartgate("psql", "--state", state, "mwelby"))
-    with running(state) as (process, _):
+    with running(state) as (process, again):
+        assert again["title"] == sheet["title"] == "Demo hospital"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert process.stderr is not None

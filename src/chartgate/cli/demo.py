@@ -273,7 +273,7 @@ def _show_report(out: Console, report: Report, title: str) -> None:
         out.print()
         out.print(Text(sight.title, style="bold"))
         screen.lines(out, [sight.sql])
-        table = screen.plain_table("", *sight.people)
+        table = screen.plain_table("", *sight.people, close=True)
         for row in sight.table:
             table.add_row(*row)
         out.print(table)

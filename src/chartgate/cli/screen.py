@@ -131,9 +131,10 @@ def lines(out: Console, texts: Sequence[str], *, indent: str = "  ") -> None:
         out.print(f"{indent}{text}", soft_wrap=True)
 
 
-def plain_table(*headings: str) -> Table:
-    """A table without a frame."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+def plain_table(*headings: str, close: bool = False) -> Table:
+    """A table without a frame; ``close``: narrow columns whose cells are cut, not broken."""
+    gap = 0 if close else 2  # the frame itself leaves one
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0), show_edge=False)
     for text in headings:
-        table.add_column(text, overflow="fold")
+        table.add_column(text, overflow="ellipsis" if close else "fold", no_wrap=close)
     return table

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,11 +279,14 @@ def _statements(f: Findings, username: str) -> list[dict[str, Any]]:
 
 
 def _log_counts_what_was_delivered(f: Findings) -> Outcome:
-    for name, visitor in f.visitors.items():
+    for visitor in f.visitors.values():
         visitor.leave()
-        told = next(answer.event for answer in visitor.answers if answer.event is not None)
-        rows = _statements(f, name)
-        session = next((row["session"] for row in rows if row["index"] == told), None)
+    with ThreadPoolExecutor(2) as pool:
+        told = dict(zip(f.visitors, pool.map(lambda n: _statements(f, n), f.visitors), strict=True))
+    for name, visitor in f.visitors.items():
+        rows = told[name]
+        known = next(answer.event for answer in visitor.answers if answer.event is not None)
+        session = next((row["session"] for row in rows if row["index"] == known), None)
         # One for one, in the order in which they were sent.
         logged = [row for row in rows if row["session"] == session]
         if len(logged) != len(visitor.answers):

@@ -101,7 +101,7 @@ def prepared(
                 EmbeddedPostgres(state.legacy_pg, roles=(legacy.SERVICE,))
             )
             control = stack.enter_context(EmbeddedPostgres(state.control_pg))
-        name, title = _load(state, hospital, data, progress)
+        name = _load(state, hospital, data, progress)
         data_map = _install_map(state, name, data)
         progress("loading policies and data map")
         point = load_decision_point(shipped("policies"), data_map)
@@ -132,7 +132,7 @@ def prepared(
                 hospital.socket_dir / f".s.PGSQL.{SOCKET_PORT}", DATABASE, legacy.SERVICE
             ),
             conninfo,
-            title,
+            point.data_map.title,
         )
 
 
@@ -214,9 +214,7 @@ async def _keep_checkpoint(state: State, log: LogWriter) -> None:
             await asyncio.to_thread(state.save_checkpoint, kept)
 
 
-def _load(
-    state: State, server: EmbeddedPostgres, data: Path | None, progress: Progress
-) -> tuple[str, str]:
+def _load(state: State, server: EmbeddedPostgres, data: Path | None, progress: Progress) -> str:
     """Load the hospital unless it is there; a different one asks for ``--reset``."""
     wanted = "hospital" if data is None else synthea.detect_layout(data).name
     marker = state.root / "data"
@@ -228,7 +226,7 @@ def _load(
             raise Misconfigured(
                 f"{state.root} holds other data ({before or loaded}); start over with --reset"
             )
-        return wanted, wanted
+        return wanted
     rng = random.Random(SEED)  # noqa: S311  (a demo's data, the same every time)
     today = date.today()  # noqa: DTZ011  (the hospital's own day)
     progress("loading the hospital" if data is None else f"loading {data.name}")
@@ -239,7 +237,7 @@ def _load(
     )
     legacy.load(server, source)
     marker.write_text(origin, "utf-8")
-    return source.name, source.title
+    return source.name
 
 
 def _install_map(state: State, name: str, data: Path | None) -> Path:
