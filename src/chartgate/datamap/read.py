@@ -164,17 +164,17 @@ class _Reader:
             else frozenset().union(self._codes(reviewed, where), *sets.values())
         )
         for category, codes in sets.items():
-            conditions = [f"{column}::text = ANY ({_array(codes)})"]
             if known is None:
                 # '*' says that every code outside the sets is ordinary, as is no code at all.
-                yield RowLabel(category, f"COALESCE({conditions[0]}, false)")
+                listed = f"{column}::text = ANY ({_array(codes)})"
+                yield RowLabel(category, f"COALESCE({listed}, false)")
                 continue
-            conditions.append(f"NOT {column}::text = ANY ({_array(known)})")
+            # In the set, or looked at by nobody: anything but what is known to be something else.
+            other = f"NOT {column}::text = ANY ({_array(known - codes)})"
             if absent == "strictest":
-                conditions.insert(0, f"{column} IS NULL")
-                yield RowLabel(category, " OR ".join(conditions))
+                yield RowLabel(category, f"{column} IS NULL OR {other}")
             else:
-                yield RowLabel(category, f"COALESCE({' OR '.join(conditions)}, false)")
+                yield RowLabel(category, f"COALESCE({other}, false)")
 
     def _column(self, name: str, label: object, where: str) -> ColumnLabel:
         if isinstance(label, str):
