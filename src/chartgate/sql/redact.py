@@ -3,6 +3,10 @@
 Rule kept: what is not known to be harmless is replaced. Constants and parameters become ``$n``,
 identifiers that are not of the catalog become ``id_n`` (a value in double quotes is an
 identifier to the grammar), comments are gone because the tree has none.
+
+A constant replaced where the grammar has no room for a parameter is a malformed tree, on which
+libpg_query ends the process. So only trees of listed nodes are written out, in which every constant
+is an expression; of any other statement the kind alone is told.
 """
 
 from collections.abc import Container
@@ -14,7 +18,14 @@ from postgast import pg_query_pb2 as pb
 
 from chartgate.sql import allow
 from chartgate.sql.parse import ParsedStatement
+from chartgate.sql.tree import walk
 
+_WRITTEN_OUT: Final = frozenset(
+    {
+        "select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "variable_show_stmt",
+        "discard_stmt", "deallocate_stmt",
+    }
+)  # fmt: skip
 _GRAMMAR: Final = frozenset({"pg_catalog", "information_schema", "public", "default", "*"})
 _KEPT: Final = frozenset({"TransactionStmt.kind", "RangeVar.relpersistence", "DefElem.defname"})
 _WORDS: Final = frozenset({"BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"})
@@ -28,11 +39,37 @@ def statement_class(statement: ParsedStatement, known: Container[str] = frozense
     which = node.WhichOneof("node")
     if which is None:
         return ""
+    if which == "transaction_stmt":
+        return _transaction(tree)
+    kind = str(which).removesuffix("_stmt").replace("_", " ").upper()
+    if which not in _WRITTEN_OUT or not _is_listed(node):
+        return kind
     try:
         _Redaction(known).message(node)
         return str(postgast.deparse(tree))
     except Exception:  # noqa: BLE001 - whatever the grammar cannot write: its kind alone
-        return str(which).removesuffix("_stmt").replace("_", " ").upper()
+        return kind
+
+
+def _transaction(tree: pb.ParseResult) -> str:
+    """Its options are words of the grammar; its names could be anything."""
+    stmt = tree.stmts[0].stmt.transaction_stmt
+    if stmt.savepoint_name:
+        stmt.savepoint_name = "id_1"
+    if stmt.gid:
+        stmt.gid = "id_1"
+    return str(postgast.deparse(tree))
+
+
+def _is_listed(message: Message) -> bool:
+    """Whether it is made of nothing but what a statement may be made of."""
+    for found in walk(message):
+        if isinstance(found, pb.Node):
+            continue
+        fields = allow.NODES.get(found.DESCRIPTOR.name)
+        if fields is None or any(field.name not in fields for field, _ in found.ListFields()):
+            return False
+    return True
 
 
 class _Redaction:
@@ -59,6 +96,9 @@ class _Redaction:
             for part in parts:
                 self.message(part)
             return
+        if isinstance(message, pb.FuncCall):
+            # (2) EXTRACT(year FROM …) and its like have words where a call has arguments
+            message.funcformat = pb.COERCE_EXPLICIT_CALL
         name = message.DESCRIPTOR.name
         for field, value in message.ListFields():
             if field.message_type is not None:
