@@ -121,6 +121,8 @@ def _type(node: Any) -> None:
         raise NotAllowed("types of the database's own schemas are not allowed")
     if parts[-1] not in allow.TYPES:
         raise NotAllowed(f"type {_safe_name(parts[-1]).removesuffix('()')} is not allowed")
+    if any(item.a_const.WhichOneof("val") != "ival" for item in node.typmods):
+        raise NotAllowed("the length of a type must be a number")
     set_names(node.names, (CATALOG, parts[-1]))
 
 

@@ -9,7 +9,7 @@ libpg_query ends the process. So only trees of listed nodes are written out, in 
 is an expression; of any other statement the kind alone is told.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Final
 
 import postgast
@@ -26,6 +26,12 @@ _WRITTEN_OUT: Final = frozenset(
         "discard_stmt", "deallocate_stmt",
     }
 )  # fmt: skip
+_LONGEST: Final = 100_000
+_TWO_PHASE: Final[Mapping[int, str]] = {
+    pb.TRANS_STMT_PREPARE: "PREPARE TRANSACTION",
+    pb.TRANS_STMT_COMMIT_PREPARED: "COMMIT PREPARED",
+    pb.TRANS_STMT_ROLLBACK_PREPARED: "ROLLBACK PREPARED",
+}
 _GRAMMAR: Final = frozenset({"pg_catalog", "information_schema", "public", "default", "*"})
 _KEPT: Final = frozenset({"TransactionStmt.kind", "RangeVar.relpersistence", "DefElem.defname"})
 _WORDS: Final = frozenset({"BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"})
@@ -54,10 +60,10 @@ def statement_class(statement: ParsedStatement, known: Container[str] = frozense
 def _transaction(tree: pb.ParseResult) -> str:
     """Its options are words of the grammar; its names could be anything."""
     stmt = tree.stmts[0].stmt.transaction_stmt
+    if stmt.kind in _TWO_PHASE:
+        return _TWO_PHASE[stmt.kind]  # an empty name in one of these ends the process too
     if stmt.savepoint_name:
         stmt.savepoint_name = "id_1"
-    if stmt.gid:
-        stmt.gid = "id_1"
     return str(postgast.deparse(tree))
 
 
@@ -66,10 +72,18 @@ def _is_listed(message: Message) -> bool:
     for found in walk(message):
         if isinstance(found, pb.Node):
             continue
+        if isinstance(found, pb.TypeName) and not all(map(_is_length, found.typmods)):
+            return False
         fields = allow.NODES.get(found.DESCRIPTOR.name)
         if fields is None or any(field.name not in fields for field, _ in found.ListFields()):
             return False
     return True
+
+
+def _is_length(node: pb.Node) -> bool:
+    """A number that can be the length of a type, and hardly anything else; see (1)."""
+    constant = node.a_const
+    return bool(constant.WhichOneof("val") == "ival" and constant.ival.ival < _LONGEST)
 
 
 class _Redaction:

@@ -17,6 +17,9 @@ SELECT * FROM json_table('{}', '$' COLUMNS (a int PATH '$.a' DEFAULT 1 ON EMPTY)
 SELECT extract(year FROM x), overlay('a' placing 'b' from 1 for 2), normalize('a', NFC)
 SELECT xmlserialize(content x as text), xmlroot(x, version '1.0', standalone yes)
 SELECT 1 FROM t TABLESAMPLE BERNOULLI (50) REPEATABLE (1)
+COMMIT PREPARED ''
+ROLLBACK PREPARED ''
+PREPARE TRANSACTION ''
 COPY t FROM PROGRAM 'x' WITH (FORMAT csv, DELIMITER ',', HEADER true) WHERE a > 5
 EXPLAIN (ANALYZE true, FORMAT 'json', BUFFERS 1) SELECT 1
 CREATE TABLE p PARTITION OF t FOR VALUES WITH (MODULUS 3, REMAINDER 1)
@@ -55,10 +58,16 @@ def test_no_statement_ends_the_process() -> None:
         ("START TRANSACTION DEFERRABLE", "START TRANSACTION DEFERRABLE"),
         ('SAVEPOINT "Smith 123-45-6789"', "SAVEPOINT id_1"),
         ('ROLLBACK TO "Smith"', "ROLLBACK TO SAVEPOINT id_1"),
-        ("PREPARE TRANSACTION 'Smith'", "PREPARE TRANSACTION 'id_1'"),
+        ("PREPARE TRANSACTION 'Smith'", "PREPARE TRANSACTION"),
         ("CREATE ROLE smith PASSWORD 'secret'", "CREATE ROLE"),
         ("COPY (SELECT 'Smith') TO '/tmp/smith'", "COPY"),
         ("SELECT 'Smith' INTO smith", "SELECT"),
+        (
+            "SELECT x::varchar(20), x::interval hour",
+            "SELECT id_1::varchar(20), id_1::interval hour",
+        ),
+        ("SELECT x::varchar(123456789)", "SELECT"),
+        ("SELECT x::numeric('Smith')", "SELECT"),
         ("SELECT 'Smith', \"Smith\", 5 FROM smith.smith", "SELECT $1, id_1, $2 FROM id_2.id_2"),
     ],
 )
