@@ -269,4 +269,8 @@ def quoted(name: str) -> str:
 
 
 def _array(codes: Iterable[str]) -> str:
-    return "ARRAY[" + ",".join(literal(code) for code in sorted(codes)) + "]::text[]"
+    """An array as one constant: a tree of one node, however many codes there are."""
+    quoted_codes = (
+        '"' + code.replace("\\", "\\\\").replace('"', '\\"') + '"' for code in sorted(codes)
+    )
+    return literal("{" + ",".join(quoted_codes) + "}") + "::text[]"

@@ -84,7 +84,7 @@ def test_a_code_that_nobody_looked_at_takes_the_strictest_label() -> None:
     assert label.category == "sud_part2"
     # In the set or unknown is the same as: not known to be anything else.
     assert label.when == (
-        "this.\"code\" IS NULL OR NOT this.\"code\"::text = ANY (ARRAY['J01','it''s']::text[])"
+        """this."code" IS NULL OR NOT this."code"::text = ANY ('{"J01","it''s"}'::text[])"""
     )
 
 
@@ -96,7 +96,7 @@ def test_a_table_may_say_that_no_code_is_ordinary() -> None:
 
 def test_a_star_says_that_every_other_code_is_ordinary() -> None:
     when = read(changed("tables/lab/special/reviewed", "*")).tables["lab"].row_labels[1].when
-    assert when == "COALESCE(this.\"code\"::text = ANY (ARRAY['F10','F11']::text[]), false)"
+    assert when == """COALESCE(this."code"::text = ANY ('{"F10","F11"}'::text[]), false)"""
 
 
 def test_the_hash_follows_map_and_code_sets() -> None:
