@@ -430,10 +430,9 @@ class Gateway:
             case Record(events):
                 return await self._log.append(_entries(events))
             case Post(events):
-                return self._log.submit(_entries(events))
-            case Await(ticket):
-                assert isinstance(ticket, asyncio.Future)
-                return await ticket
+                return await self._log.place(_entries(events))
+            case Await(index):
+                await self._log.settled(index)
             case Note(events):
                 self._log.post(_entries(events))
         return None

@@ -6,6 +6,10 @@ nothing for the others, and its entries are recorded all the same (too much is l
 little); when the log is poisoned every waiter, present and later, gets ``LogUnavailable``. The
 queue is bounded: appends wait for room, posts are refused.
 
+Entries that nobody waits for yet (``place``, ``post``) linger for up to 5 ms, so that what is waited
+for next shares their commit. Their place in the log is known at once: there is one writer, the order
+is that of arrival, and a commit that fails is the last.
+
 A fast disk is synced on the loop's own thread, which saves the hop to a worker (0.1-0.2 ms); a
 slow one in a worker, so that the loop keeps serving.
 """
@@ -25,6 +29,7 @@ MAX_QUEUED = 65_536
 MAX_QUEUED_BYTES = 64 << 20
 MAX_BATCH = 1_024
 MAX_BATCH_BYTES = 8 << 20
+LINGER_SECONDS = 0.005
 _WEIGHT = 0.2
 
 Callback = Callable[[int, tuple[bytes, ...]], None]
@@ -35,6 +40,7 @@ Callback = Callable[[int, tuple[bytes, ...]], None]
 class _Waiting:
     entries: tuple[bytes, ...]
     size: int
+    first: int
     done: "asyncio.Future[int] | None"
 
 
@@ -49,7 +55,11 @@ class LogWriter:
         self._queued_bytes = 0
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
+        self._next = files.size
         self._wake = asyncio.Event()
+        self._is_due = False
+        self._lingering: asyncio.TimerHandle | None = None
+        self._settling: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(2, "audit-log")  # one commits, one packs a segment
         self._packing: asyncio.Future[Packed] | None = None
@@ -84,21 +94,30 @@ class LogWriter:
             self._put(entries, done)
         return await done
 
-    def submit(self, entries: Sequence[bytes]) -> "asyncio.Future[int]":
-        """``append`` for who goes on meanwhile: the entries have their place in the order now.
+    async def place(self, entries: Sequence[bytes]) -> int:
+        """Give entries their place in the log and go on; answers the index of the first.
 
-        An error that nobody asks for is not reported a second time.
+        They are on the medium within 5 ms, or once somebody waits: see ``settled``.
         """
-        done: asyncio.Future[int]
+        check_entries(entries)
+        self._check_usable()
         if self._is_full or self._turn.locked():
-            done = asyncio.ensure_future(self.append(entries))
-        else:
-            check_entries(entries)
-            self._check_usable()
-            done = asyncio.get_running_loop().create_future()
-            self._put(entries, done)
-        done.add_done_callback(lambda made: made.cancelled() or made.exception())
-        return done
+            async with self._turn:
+                while self._is_full and self._failure is None and not self._closing:
+                    self._room.clear()
+                    await self._room.wait()
+                self._check_usable()
+        return self._put(entries, None)
+
+    async def settled(self, index: int) -> None:
+        """Returns once the entry with this index is on the medium."""
+        if index < self._files.size:
+            return
+        self._check_usable()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settling.append((index, done))
+        self._commit_now()
+        await done
 
     def post(self, entries: Sequence[bytes]) -> None:
         """Queue entries and go on; a failure to write them is raised by the next ``append``."""
@@ -122,7 +141,7 @@ class LogWriter:
     async def close(self) -> None:
         """Write what is queued, then close the files."""
         self._closing = True
-        self._wake.set()
+        self._commit_now()
         self._room.set()  # who waits for room is let go, and raises
         try:
             if self._task is not None:
@@ -144,14 +163,27 @@ class LogWriter:
         if self._closing:
             raise LogUnavailable("the audit log takes no entries: it is closing")
 
-    def _put(self, entries: Sequence[bytes], done: "asyncio.Future[int] | None") -> None:
-        waiting = _Waiting(tuple(entries), sum(map(len, entries)), done)
+    def _put(self, entries: Sequence[bytes], done: "asyncio.Future[int] | None") -> int:
+        waiting = _Waiting(tuple(entries), sum(map(len, entries)), self._next, done)
         self._queue.append(waiting)
+        self._next += len(waiting.entries)
         self._queued += len(waiting.entries)
         self._queued_bytes += waiting.size
+        loop = asyncio.get_running_loop()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="audit log")
+            self._task = loop.create_task(self._run(), name="audit log")
+        if done is not None or self._is_full:
+            self._commit_now()
+        elif self._lingering is None:
+            self._lingering = loop.call_later(LINGER_SECONDS, self._commit_now)
+        return waiting.first
+
+    def _commit_now(self) -> None:
+        self._is_due = True
         self._wake.set()
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     def _take_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -171,15 +203,21 @@ class LogWriter:
         batch: list[_Waiting] = []
         try:
             while True:
-                while not self._queue:
-                    if self._closing:
+                while not (self._queue and self._is_due):
+                    if self._closing and not self._queue:
                         return
+                    self._is_due = False
                     self._wake.clear()
                     await self._wake.wait()
                 batch = self._take_batch()
+                if not self._queue:
+                    self._is_due = self._closing
                 entries = tuple(entry for waiting in batch for entry in waiting.entries)
                 commit = await self._commit(entries)
+                if commit.first_index != batch[0].first:
+                    raise LogUnavailable("the audit log is not where it was said to be")
                 self._resolve(batch, commit.first_index)
+                self._settle()
                 batch = []
                 self._tell(commit.first_index, entries)
                 await asyncio.sleep(0)
@@ -220,15 +258,28 @@ class LogWriter:
                 waiting.done.set_result(index)
             index += len(waiting.entries)
 
+    def _settle(self) -> None:
+        waiting, self._settling = self._settling, deque()
+        for index, done in waiting:
+            if index >= self._files.size:
+                self._settling.append((index, done))
+            elif not done.done():
+                done.set_result(None)
+
     def _fail(self, batch: list[_Waiting], failure: LogUnavailable) -> None:
         self._failure = failure
         if self._packing is not None:  # its failure is told by this one
             self._packing.add_done_callback(lambda done: done.cancelled() or done.exception())
-        for waiting in (*batch, *self._queue):
-            if waiting.done is not None and not waiting.done.done():
+        promised: list[asyncio.Future[int] | asyncio.Future[None]] = [
+            waiting.done for waiting in (*batch, *self._queue) if waiting.done is not None
+        ]
+        promised += (done for _, done in self._settling)
+        for promise in promised:
+            if not promise.done():
                 error = LogUnavailable(str(failure))
                 error.__cause__ = failure
-                waiting.done.set_exception(error)
+                promise.set_exception(error)
+        self._settling.clear()
         self._queue.clear()
         self._queued = self._queued_bytes = 0
         self._room.set()

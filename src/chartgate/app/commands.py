@@ -20,16 +20,19 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Queue events in order and go on; answered with a ticket for ``Await``."""
+    """Give events their place in the log and go on; answered with the index of the first.
+
+    They are on disk when an ``Await`` of that index, or any later ``Record``, is answered.
+    """
 
     events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Wait until posted events are on disk; answered with the index of the first."""
+    """Wait until the entry with this index, and so every one before it, is on disk."""
 
-    ticket: object
+    index: int
 
 
 @dataclass(frozen=True, slots=True)

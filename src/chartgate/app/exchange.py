@@ -8,13 +8,12 @@ gate never believes the server to hold a statement that it does not hold.
 PostgreSQL documentation, 55.2 "Message Flow".
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from chartgate.app.commands import (
     Await,
-    Command,
     FromServer,
     Note,
     Post,
@@ -23,7 +22,7 @@ from chartgate.app.commands import (
     ToClient,
     ToServer,
 )
-from chartgate.app.execution import NEVER_RAN, Execution, Posted
+from chartgate.app.execution import NEVER_RAN, Execution
 from chartgate.app.gate_session import GateSession, Looked, Planned
 from chartgate.app.sanitise import client_error, client_notice, sqlstate_of
 from chartgate.errors import ChartgateError
@@ -181,7 +180,8 @@ class Exchange:
         for execution in self._active:
             execution.end(reason.sqlstate)
         yield from self._record_decisions()
-        yield from self._find(refused)
+        assert refused.index is not None
+        yield Await(refused.index)
         yield ToClient(
             error(reason.sqlstate, f"{reason} (event {refused.index})", severity="FATAL")
         )
@@ -191,16 +191,16 @@ class Exchange:
         decided, self._decided = self._decided, []
         if not decided:
             return
-        writes: list[Execution] = []
+        last_write = None
         for start in range(0, len(decided), _TOGETHER):
             group = decided[start : start + _TOGETHER]
-            posted = Posted((yield Post(tuple(e.decision for e in group))))
+            first: int = yield Post(tuple(e.decision for e in group))
             for offset, execution in enumerate(group):
-                execution.posted, execution.offset = posted, offset
+                execution.index = first + offset
                 if execution.is_write:
-                    writes.append(execution)
-        for execution in writes:
-            yield from self._find(execution)
+                    last_write = execution.index
+        if last_write is not None:
+            yield Await(last_write)
 
     # (3) Whose answer it is.
 
@@ -367,30 +367,21 @@ class Exchange:
             return
         events: list[Event] = []
         for execution in self._active:
-            yield from self._find(execution)
             events.extend(execution.releases())
         for start in range(0, len(events), _TOGETHER):
             yield Record(tuple(events[start : start + _TOGETHER]))
+        decided = [e.index for e in self._active if e.index is not None]
+        if not events and decided:
+            yield Await(max(decided))
         out, self._out = self._out, []
         if out:
             yield ToClient(b"".join(self._bytes(part) for part in out))
         yield from self._complete()
 
-    def _find(self, execution: Execution) -> Generator[Command, Any, None]:
-        """Wait until the decision is on disk; then its place in the log is known."""
-        if execution.index is None:
-            posted = execution.posted
-            assert posted is not None
-            if posted.first is None:
-                posted.first = yield Await(posted.ticket)
-            execution.index = posted.first + execution.offset
-
     def _complete(self) -> Talk:
         finished = [e for e in self._active if e.is_over]
         if finished:
             self._active = [e for e in self._active if not e.is_over]
-            for execution in finished:
-                yield from self._find(execution)
             for start in range(0, len(finished), _TOGETHER):
                 yield Note(tuple(e.completed() for e in finished[start : start + _TOGETHER]))
 

@@ -18,14 +18,6 @@ NEVER_RAN: Final = "25P02"
 
 
 @dataclass(slots=True, eq=False)
-class Posted:
-    """Decisions that went to the log together; ``first`` is known once they are on disk."""
-
-    ticket: object
-    first: int | None = None
-
-
-@dataclass(slots=True, eq=False)
 class Execution:
     """What is known of one execution so far. ``index`` is its decision's place in the log."""
 
@@ -34,8 +26,6 @@ class Execution:
     planned: Planned | None
     decision: Decision
     refusal: str | None = None
-    posted: Posted | None = None
-    offset: int = 0
     index: int | None = None
     sqlstate: str = "00000"
     rows: int = 0

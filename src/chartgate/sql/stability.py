@@ -20,6 +20,11 @@ _BY_CHANCE: Final = frozenset(
         "gen_random_uuid",
         "clock_timestamp",
         "timeofday",
+        # (2) each Execute is a statement with a time of its own
+        "statement_timestamp",
+        # (3) set_config in a WHERE changes what the second asking of it finds
+        "set_config",
+        "current_setting",
         "array_sample",
         "array_shuffle",
     ]
