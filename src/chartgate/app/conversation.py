@@ -37,7 +37,6 @@ from chartgate.pgwire.messages import (
 )
 from chartgate.pgwire.violation import ProtocolViolation
 from chartgate.sql.parse import ParsedStatement
-from chartgate.sql.parse import split as split_statements
 from chartgate.sql.statement import SetPurpose
 
 MAX_QUEUED: Final = 500
@@ -119,7 +118,7 @@ class Conversation:
             return  # as the server does
         statements: list[ParsedStatement] = []
         try:
-            statements += (s for s in split_statements(text) if not s.empty)
+            statements += self._session.statements(text)
             plans = [(s, self._plan(s, alone=len(statements) == 1)) for s in statements]
             slots, texts = self._decided(plans)
         except Refused as exc:

@@ -25,7 +25,6 @@ from chartgate.errors import Refused
 from chartgate.pgwire.messages import Bind, Close, Describe, Execute, Flush, Parse, Sync
 from chartgate.pgwire.values import text_of
 from chartgate.sql.parse import ParsedStatement
-from chartgate.sql.parse import split as split_statements
 from chartgate.sql.statement import Kind, Rewritten, SetPurpose, Setting
 
 REFUSED_TEXT: Final = "chartgate_refused"
@@ -83,7 +82,7 @@ class ExtendedProtocol:
         try:
             match message:
                 case Parse():
-                    statement = _only_statement(message.sql)
+                    statement = self._only_statement(message.sql)
                     yield from self._parse(message, statement)
                 case Bind():
                     yield from self._bind(message)
@@ -97,6 +96,12 @@ class ExtendedProtocol:
                     self._x.send(message)
         except Refused as exc:
             self._refuse(message, exc, statement)
+
+    def _only_statement(self, text: str) -> ParsedStatement | None:
+        statements = self._session.statements(text)
+        if len(statements) > 1:
+            raise Refused("a prepared statement holds one statement")
+        return statements[0] if statements else None
 
     def simple_query_sent(self) -> None:
         """A simple Query ends the unnamed statement and the unnamed portal."""
@@ -374,13 +379,6 @@ class ExtendedProtocol:
 def _end(portal: Portal | None) -> None:
     if portal is not None and portal.execution is not None:
         portal.execution.end()
-
-
-def _only_statement(text: str) -> ParsedStatement | None:
-    statements = split_statements(text)
-    if len(statements) > 1:
-        raise Refused("a prepared statement holds one statement")
-    return statements[0] if statements and not statements[0].empty else None
 
 
 def _deallocated(statement: ParsedStatement | None) -> str | None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
+from chartgate.app.plan_cache import PlanCache
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, Refused
@@ -185,6 +186,7 @@ class GateSession:
         self._signature: object = None
         self._entitlement: Entitlement | None = None
         self._views: _Views | None = None
+        self._plans: Final[PlanCache[Planned]] = PlanCache()
         self._known_tokens: dict[tuple[int, str, str], str] = {}
         self._known_names: frozenset[str] | None = None
         self._first_claim = ""
@@ -280,9 +282,16 @@ class GateSession:
             )
         return statement_class(statement, self._known_names)
 
+    def statements(self, text: str) -> tuple[ParsedStatement, ...]:
+        """The statements of a message, without empty ones. Raises ``Refused``."""
+        return tuple(s for s in self._plans.statements(text) if not s.empty)
+
     def plan(self, statement: ParsedStatement) -> Planned:
         """Decide a statement. Raises ``Refused`` naming the construct, or ``AccessEnded``."""
         entitlement = self.entitlement()
+        return self._plans.plan(statement, entitlement, lambda: self._plan(statement, entitlement))
+
+    def _plan(self, statement: ParsedStatement, entitlement: Entitlement) -> Planned:
         assert self._views is not None
         step = rewrite(statement, self._views)
         match step:
