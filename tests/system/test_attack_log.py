@@ -42,3 +42,29 @@ def test_counting_very_many_patients_lists_nobody(gate: Any) -> None:
         assert nurse.execute("SELECT count(*) FROM patient WHERE sex = 'F'").fetchone()[0] > 10
         nurse.execute("SELECT count(*) FROM patient")
     assert released(gate, since) == set()
+
+
+@pytest.mark.parametrize(
+    "shaky",
+    [
+        "extract(microseconds FROM statement_timestamp())::int %% 97 = patient_id %% 97",
+        "extract(microseconds FROM clock_timestamp())::int %% 97 = patient_id %% 97",
+        "random() < 0.05",
+        (
+            "CASE current_setting('extra_float_digits') WHEN '3' THEN patient_id = (SELECT"
+            " max(patient_id) FROM patient) AND set_config('extra_float_digits', '2', false) = '2'"
+            " ELSE patient_id < 20 END"
+        ),
+    ],
+)
+def test_an_answer_that_depends_on_the_moment_is_recorded_whole(gate: Any, shaky: str) -> None:
+    with gate.connect("nadams") as nurse:
+        nurse.execute("SET extra_float_digits = 3")
+        for _ in range(5):
+            since = gate.size
+            (found,) = nurse.execute(
+                f"SELECT max(patient_id) FROM patient WHERE last_name <> %s AND {shaky}", ("",)
+            ).fetchone()
+            known = gate.tokens([found]) if found is not None else set()
+            # A stand-in's token is that of the patient, which the attacker does not know.
+            assert found is None or found > 100_000 or known <= released(gate, since)
