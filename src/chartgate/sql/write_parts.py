@@ -14,6 +14,7 @@ from postgast import pg_query_pb2 as pb
 
 from chartgate.errors import Refused
 from chartgate.sql import tree
+from chartgate.sql.scope import UnknownName
 from chartgate.sql.statement import Kind, Rewritten, Sought, TableRead
 from chartgate.sql.system_objects import Scene
 from chartgate.sql.verify import deparsed
@@ -77,6 +78,9 @@ class Target:
         """The conditions under which all these columns may be written."""
         conditions: list[str] = []
         for name in columns:
+            if name not in self.declared:
+                # not quoted: a value in the wrong kind of quotes is a name to the grammar
+                raise UnknownName(f"a name that is no column of {self.name}")
             if name not in self.write.columns:
                 raise WriteRefused(
                     f"column {name} of {self.name} may not be written: {self.action}"

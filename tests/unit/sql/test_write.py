@@ -387,3 +387,10 @@ def test_a_policy_column_without_a_default_is_judged_as_the_null_it_will_be() ->
 def test_returning_from_a_table_seen_in_full_needs_no_condition() -> None:
     done = rewritten("INSERT INTO department (name) VALUES ('x') RETURNING name, dept_id AS d")
     assert done.sql.endswith("this RETURNING name, dept_id AS d")
+
+
+def test_a_name_that_is_no_column_is_not_repeated() -> None:
+    with pytest.raises(Refused) as caught:
+        rewritten('UPDATE patient SET "Smith 123-45-6789" = 1')
+    assert "Smith" not in str(caught.value)
+    assert caught.value.sqlstate == "42703"
