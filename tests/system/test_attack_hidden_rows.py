@@ -29,6 +29,17 @@ RAISING = [
     "EXISTS (SELECT 1 FROM regexp_match(city, '(') r)",
     "city LIKE city || E'\\\\'",
     "date_trunc(city, registered_on) IS NULL",
+    "(SELECT json_object_agg(NULL::text, 1) FROM department) IS NULL",
+    "(SELECT sum(1e308::float8) FROM department) IS NULL",
+    "(SELECT percentile_cont(2.0) WITHIN GROUP (ORDER BY floor) FROM department) IS NULL",
+    "EXISTS (SELECT 1 FROM department OFFSET -1)",
+    "(SELECT floor FROM department LIMIT -1) = length(mrn)",
+    "patient_id IN (SELECT floor FROM department LIMIT '-1')",
+    "(SELECT ntile(0) OVER () FROM department LIMIT 1) IS NULL",
+    "(SELECT count(*) OVER (ROWS -1 PRECEDING) FROM department LIMIT 1) IS NULL",
+    "(SELECT count(*) OVER w FROM department WINDOW w AS (ROWS -1 PRECEDING) LIMIT 1) IS NULL",
+    "EXISTS (SELECT 1 FROM department HAVING sum(1e308::float8) IS NULL)",
+    "EXISTS (SELECT 1 FROM (SELECT sum(1e308::float8) AS s FROM department) d WHERE s IS NULL)",
 ]
 
 

@@ -19,7 +19,7 @@ from chartgate.sql.joins import FromClause
 from chartgate.sql.naming import output_name
 from chartgate.sql.parse import TooComplex
 from chartgate.sql.relation import MARK
-from chartgate.sql.safe import is_safe
+from chartgate.sql.safe import is_count, is_safe, may_raise_late
 from chartgate.sql.scope import (
     Base,
     CannotCarry,
@@ -99,6 +99,10 @@ class Pass:
             return self._set_operation(stmt, left, right, outer, env)
         if stmt.values_lists:
             return self._values(stmt, outer, env, shown=shown)
+        if not top and any(
+            map(may_raise_late, (*stmt.target_list, *stmt.sort_clause, *stmt.window_clause))
+        ):
+            self.expressions.unsafe = True
         names = self.from_clause(stmt, outer, env, carry=carry)
         scope = Scope(names, parent, level)
         if stmt.HasField("where_clause"):
@@ -208,6 +212,8 @@ class Pass:
             self.expressions.descend(window, scope, env)
             self._judge_window(window.window_def, scope)
         if stmt.HasField("having_clause"):
+            if scope.parent is not None and may_raise_late(stmt.having_clause):
+                self.expressions.unsafe = True
             # (3) a HAVING without aggregates becomes a WHERE in the planner
             self.expressions.judged(stmt.having_clause, scope, env)
         self._limits(stmt, scope, env)
@@ -241,6 +247,8 @@ class Pass:
                 self.expressions.walk(node, around, env)  # once, whatever rows there are
             else:
                 self.expressions.judged(node, around, env)
+                # (4) raised when the query is asked, which may hang on a row around it
+                self.expressions.unsafe = self.expressions.unsafe or not is_count(node)
 
     # -- target list
 

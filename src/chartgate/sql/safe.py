@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from google.protobuf.message import Message
 from postgast import pg_query_pb2 as pb
 
 from chartgate.sql.allow import AGGREGATES, WINDOW_FUNCTIONS
-from chartgate.sql.tree import names
+from chartgate.sql.tree import branches, names
 
 TypeOf = Callable[[pb.ColumnRef], str | None]
 """The declared type of a column, ``None`` if it is not known."""
@@ -26,6 +27,14 @@ _FAMILIES: Final = {
     "double precision": "float", "float8": "float",
 }  # fmt: skip
 _FOLDED: Final = frozenset({"int", "text", "bpchar", "uuid", "bool", "float"})
+_SUMS: Final = frozenset({"sum", "avg"})
+_NEVER_RAISE: Final = frozenset(
+    {
+        "any_value", "array_agg", "bool_and", "bool_or", "count", "cume_dist", "dense_rank",
+        "every", "first_value", "lag", "last_value", "lead", "max", "min", "percent_rank", "rank",
+        "row_number", "string_agg",
+    }
+)  # fmt: skip
 _PARTS: Final = frozenset(
     ["year", "quarter", "month", "week", "day", "dow", "isodow", "doy", "epoch"]
 )
@@ -258,6 +267,48 @@ def _is_cut_short(call: pb.FuncCall, type_of: TypeOf) -> bool:
         and len(call.args) == 2
         and kind_of(call.args[1], type_of) == "time"
     )
+
+
+def may_raise_late(message: Message) -> bool:
+    """Whether a query that is not the outermost may raise by an aggregate, a window or a LIMIT.
+
+    These see visible rows only, but *whether* such a query is asked at all can hang on a row of
+    the query around it: ``last_name = 'x' AND (SELECT sum(1e308) FROM t) IS NULL``.
+    """
+    if isinstance(message, pb.FuncCall) and _raises(message):
+        return True
+    if isinstance(message, pb.WindowDef) and (
+        message.HasField("start_offset") or message.HasField("end_offset")
+    ):
+        return True
+    return any(
+        may_raise_late(child)
+        for child in branches(message)
+        if not isinstance(child, pb.SelectStmt | pb.SubLink)
+    )
+
+
+def is_count(node: pb.Node) -> bool:
+    """What LIMIT and OFFSET take without an error: nothing, NULL or a number that is not below 0."""
+    constant = node.a_const
+    match node.WhichOneof("node"):
+        case None:
+            return True
+        case "a_const":
+            return bool(
+                constant.isnull
+                or (constant.WhichOneof("val") == "ival" and constant.ival.ival >= 0)
+            )
+        case _:
+            return False
+
+
+def _raises(call: pb.FuncCall) -> bool:
+    name = names(call.funcname)[-1]
+    if name in _SUMS:
+        # (6) a sum of the table's own values may be too large too, but not by the asker's choice
+        return any(arg.WhichOneof("node") != "column_ref" for arg in call.args)
+    return (name in AGGREGATES or name in WINDOW_FUNCTIONS) and name not in _NEVER_RAISE
 
 
 def _aggregate(node: pb.Node, type_of: TypeOf) -> bool:
