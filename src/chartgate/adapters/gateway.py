@@ -1,4 +1,4 @@
-"""The gateway's shell: listens, logs people in, and performs what the conversation yields.
+"""The gateway: listens, logs people in, and opens a session for each.
 
 It listens on loopback only: TLS comes with the listener that leaves the host. One client session
 is one connection to the source. A session that cannot be recorded is not let in.
@@ -12,39 +12,29 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from chartgate.adapters.control_plane_feed import ControlPlaneFeed
 from chartgate.adapters.log_writer import LogWriter
+from chartgate.adapters.login import PURPOSE, authenticate, settings_of
+from chartgate.adapters.shell import Shell
 from chartgate.adapters.upstream import (
     Upstream,
     UpstreamAddress,
     cancel_upstream,
     connect_upstream,
 )
-from chartgate.adapters.wire import ConnectionEnded, Signal, Wire
-from chartgate.app.commands import (
-    Await,
-    Command,
-    FromClient,
-    FromServer,
-    Note,
-    Post,
-    Record,
-    ToClient,
-    ToServer,
-)
+from chartgate.adapters.wire import ConnectionEnded, Wire
 from chartgate.app.conversation import Conversation
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.exchange import HIDDEN_STATUS
 from chartgate.app.gate_session import AccessEnded, GateSession, Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, LogUnavailable, Refused
-from chartgate.model.event import Event, LoginRefused, encode
+from chartgate.model.event import LoginRefused, encode
 from chartgate.model.principal import Person
 from chartgate.pgwire.frames import (
     CancelRequest,
-    Frame,
     GSSENCRequest,
     SSLRequest,
     StartupMessage,
@@ -52,19 +42,13 @@ from chartgate.pgwire.frames import (
 )
 from chartgate.pgwire.messages import (
     AuthenticationOk,
-    AuthenticationResponse,
-    AuthenticationSASL,
-    AuthenticationSASLContinue,
     AuthenticationSASLFinal,
     BackendKeyData,
     ParameterStatus,
     ReadyForQuery,
-    SASLInitialResponse,
-    SASLResponse,
-    decode_frontend,
     error,
 )
-from chartgate.pgwire.scram import MECHANISM, AuthenticationFailed, ScramServer
+from chartgate.pgwire.scram import AuthenticationFailed, ScramServer
 from chartgate.pgwire.violation import ProtocolViolation, StartupRefused
 from chartgate.sql.allow import SETTINGS
 
@@ -74,16 +58,8 @@ MAX_SESSIONS: Final = 200
 _LOGIN_FRAME: Final = 65_536
 """Largest message before the login has succeeded, as in the server."""
 CHANNEL: Final = "postgresql"
-PURPOSE: Final = "chartgate.purpose"
 
 _logger = logging.getLogger(__name__)
-
-
-class IdleSession(ChartgateError):
-    """Nothing was asked, or read, for too long (45 CFR 164.312(a)(2)(iii))."""
-
-    code = "idle_session"
-    sqlstate = "57P05"
 
 
 class TooManySessions(ChartgateError):
@@ -214,7 +190,8 @@ class Gateway:
             await self._log.append((encode(started),))
             is_recorded = True
             self._welcome(wire, upstream, pid, session, startup)
-            reason = await self._converse(session, wire, upstream)
+            shell = Shell(wire, upstream, self._log, idle_seconds=self._config.idle_seconds)
+            reason = await shell.run(Conversation(session).talk())
         except asyncio.CancelledError:
             reason = "the gate is shutting down"
             raise
@@ -279,12 +256,7 @@ class Gateway:
             mock_salt=salt,
         )
         try:
-            wire.write(AuthenticationSASL((MECHANISM,)).encode())
-            first = SASLInitialResponse.parse(await _response(wire))
-            if first.mechanism != MECHANISM or first.data is None:
-                raise ProtocolViolation("only SCRAM-SHA-256 is spoken here")
-            wire.write(AuthenticationSASLContinue(server.start(first.data)).encode())
-            final = server.finish(SASLResponse.parse(await _response(wire)).data)
+            final = await authenticate(wire, server)
         except AuthenticationFailed as exc:
             await self._refuse_login(wire, name, str(exc))
             raise
@@ -316,7 +288,7 @@ class Gateway:
         at = self._now()
         if person is None or not person.active or not person.live(at=at):
             raise AccessEnded("no role is assigned to you now")
-        settings = _settings(startup)
+        settings = settings_of(startup)
         default = self._point.roles.default_purpose(person.live(at=at)) or ""
         session = GateSession(
             session_id=secrets.token_hex(8),
@@ -338,7 +310,7 @@ class Gateway:
     async def _connect(self, session: GateSession, startup: StartupMessage) -> Upstream:
         settings = {
             name: value
-            for name, value in _settings(startup).items()
+            for name, value in settings_of(startup).items()
             if name != PURPOSE and not SETTINGS[name].virtual
         }
         settings["application_name"] = f"chartgate {session.id}"
@@ -376,139 +348,7 @@ class Gateway:
         if hmac.compare_digest(ours, key) and theirs is not None:
             await cancel_upstream(self._upstream, theirs)
 
-    # The conversation.
-
-    async def _converse(self, session: GateSession, client: Wire, upstream: Upstream) -> str:
-        either = Signal()
-        client.signal = upstream.wire.signal = either
-        talk = Conversation(session).talk()
-        answer: Any = None
-        failure: LogUnavailable | None = None
-        try:
-            while True:
-                command = talk.throw(failure) if failure is not None else talk.send(answer)
-                answer = failure = None
-                try:
-                    answer = await self._perform(command, client, upstream, either)
-                except LogUnavailable as exc:
-                    failure = exc
-        except StopIteration as end:
-            return str(end.value)
-        except IdleSession as exc:
-            client.write(error(exc.sqlstate, str(exc), severity="FATAL"))
-            return "idle"
-        except ConnectionEnded:
-            if client.is_ended:
-                return "connection lost"
-            client.write(error("08006", "the source database ended the session", severity="FATAL"))
-            return "source ended"
-
-    async def _perform(
-        self, command: Command, client: Wire, upstream: Upstream, either: Signal
-    ) -> Any:
-        server = upstream.wire
-        match command:
-            case FromClient():
-                upstream.is_busy = False
-                return await self._from_client(client, server, either)
-            case FromServer():
-                while not server.has_frames:
-                    server.check()
-                    if client.is_ended:
-                        raise ConnectionEnded("the client has left")
-                    await either.wait()
-                return server.take_runs()
-            case ToServer(data):
-                # Not drained: a batch is bounded, and a server that waits for us to read its
-                # answers must not be waited for to read its questions.
-                upstream.is_busy = True
-                server.write(data)
-            case ToClient(data):
-                client.write(data)
-                await self._drain(client)
-                client.check()
-            case Record(events):
-                return await self._log.append(_entries(events))
-            case Post(events):
-                return await self._log.place(_entries(events))
-            case Await(index):
-                await self._log.settled(index)
-            case Note(events):
-                self._log.post(_entries(events))
-        return None
-
-    async def _drain(self, client: Wire) -> None:
-        if not client.is_full:
-            return
-        try:
-            async with asyncio.timeout(self._config.idle_seconds):
-                await client.drain()
-        except TimeoutError:
-            client.abort()  # it would not read the reason either
-            raise IdleSession("the client did not read its answer") from None
-
-    async def _from_client(self, client: Wire, server: Wire, either: Signal) -> Frame | None:
-        if not client.has_frames:
-            try:
-                async with asyncio.timeout(self._config.idle_seconds):
-                    while not client.has_frames:
-                        client.check()
-                        server.check()
-                        if server.has_frames:
-                            return None
-                        await either.wait()
-            except TimeoutError:
-                minutes = self._config.idle_seconds / 60
-                raise IdleSession(
-                    f"the session was idle for {minutes:g} minutes and has ended; log in again"
-                ) from None
-        frame = client.take_frame()
-        assert isinstance(frame, Frame)
-        return frame
-
-
-def _entries(events: tuple[Event, ...]) -> tuple[bytes, ...]:
-    return tuple(encode(event) for event in events)
-
-
-async def _response(wire: Wire) -> bytes:
-    while not wire.has_frames:
-        wire.check()
-        await wire.signal.wait()
-    frame = wire.take_frame()
-    assert isinstance(frame, Frame)
-    message = decode_frontend(frame.kind, frame.body)
-    if not isinstance(message, AuthenticationResponse):
-        raise ProtocolViolation("a login was expected")
-    return message.data
-
 
 def _peer(wire: Wire) -> str:
     peer = wire.transport.get_extra_info("peername") if wire.transport is not None else None
     return f"{peer[0]}:{peer[1]}" if peer else ""
-
-
-def _settings(startup: StartupMessage) -> dict[str, str]:
-    """The settings a client gives at start-up: parameters, and ``options=-c name=value``."""
-    given = {
-        # asyncpg puts the encoding's name in quotes, which PostgreSQL takes off as well.
-        name.lower(): value.strip("'")
-        for name, value in startup.parameters.items()
-        if name not in {"user", "database", "options"}
-    }
-    words = startup.parameters.get("options", "").split()
-    while words:
-        word = words.pop(0)
-        if word == "-c" and words:
-            word = "-c" + words.pop(0)
-        name, equals, value = word.removeprefix("--").removeprefix("-c").partition("=")
-        if not equals or word == name:
-            raise StartupRefused("a start-up option is not of the form -c name=value")
-        given[name.strip().lower().replace("-", "_")] = value
-    for name, value in given.items():
-        if name == PURPOSE:
-            continue
-        rule = SETTINGS.get(name)
-        if rule is None or not rule.admits(value):
-            raise StartupRefused(f'the start-up setting "{name[:64]}" is not allowed')
-    return given
