@@ -13,6 +13,15 @@ class ChartgateError(Exception):
     code: ClassVar[str] = "chartgate"
     sqlstate: ClassVar[str] = "XX000"
 
+    def __init__(self, *args: object, recorded: str | None = None) -> None:
+        super().__init__(*args)
+        self._recorded = recorded
+
+    @property
+    def recorded(self) -> str:
+        """The message for the audit log: without a name that the person made up herself."""
+        return str(self) if self._recorded is None else self._recorded
+
 
 class Refused(ChartgateError):
     """Something was asked that we do not allow, or do not understand; the message names it."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from chartgate.model.event import Release
@@ -68,3 +69,26 @@ def test_an_answer_that_depends_on_the_moment_is_recorded_whole(gate: Any, shaky
             known = gate.tokens([found]) if found is not None else set()
             # A stand-in's token is that of the patient, which the attacker does not know.
             assert found is None or found > 100_000 or known <= released(gate, since)
+
+
+def test_a_parameter_declared_as_a_catalog_name_is_refused(gate: Any) -> None:
+    with gate.connect("rpatel") as person:
+        pgconn = person.pgconn
+        done = pgconn.prepare(b"p", b"SELECT $1::text", [2205])
+        assert done.status == psycopg.pq.ExecStatus.FATAL_ERROR
+        assert done.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"42501"
+
+
+def test_the_log_does_not_repeat_a_relation_name_that_somebody_made_up(gate: Any) -> None:
+    since = gate.size
+    with gate.connect("rpatel", autocommit=True) as person:
+        with pytest.raises(psycopg.errors.UndefinedTable, match="pelham_arthur_hiv"):
+            person.execute("SELECT * FROM pelham_arthur_hiv")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="pg_stats"):
+            person.execute("SELECT * FROM pg_catalog.pg_stats")
+    refused = [e for _, e in gate.events(since) if getattr(e, "allowed", True) is False]
+    assert [e.reason for e in refused] == [
+        "a relation that is not in the data map",
+        "a catalog relation that is not on the allow-list",
+    ]
+    assert not any("pelham" in e.statement for e in refused)

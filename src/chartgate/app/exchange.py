@@ -117,7 +117,7 @@ class Exchange:
     def refuse(self, reason: ChartgateError, *, statement: str = "", length: int = 0) -> Execution:
         """A statement was refused."""
         request = self.session.next_request()
-        decision = self.session.refused(request, str(reason), length, statement)
+        decision = self.session.refused(request, reason.recorded, length, statement)
         execution = Execution(self.session, request, None, decision, refusal=str(reason))
         execution.sqlstate = reason.sqlstate
         return self._pending(execution)

@@ -24,6 +24,7 @@ from chartgate.app.gate_session import Looked, Planned
 from chartgate.errors import Refused
 from chartgate.pgwire.messages import Bind, Close, Describe, Execute, Flush, Parse, Sync
 from chartgate.pgwire.values import text_of
+from chartgate.sql.allow import PARAMETER_TYPES
 from chartgate.sql.parse import ParsedStatement
 from chartgate.sql.statement import Kind, Rewritten, SetPurpose, Setting
 
@@ -129,6 +130,9 @@ class ExtendedProtocol:
     def _parse(self, message: Parse, statement: ParsedStatement | None) -> Talk:
         if len(self._statements) >= MAX_PREPARED:
             raise Refused(f"a session holds at most {MAX_PREPARED} prepared statements")
+        if not PARAMETER_TYPES.issuperset(message.param_types):
+            # A value of such a type is read past every check of ours: a regclass tells a name.
+            raise Refused("a parameter is declared with a type that is not on the allow-list")
         prepared = self._prepared(message.name, statement, message.param_types)
         while self._unused:
             self._x.swallow(Close("S", self._unused.pop()))

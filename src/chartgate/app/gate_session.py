@@ -141,7 +141,10 @@ class _Views:
             if schema in {None, system} and found in self._system:
                 return found
         if schema in SYSTEM_SCHEMAS:
-            raise Refused(f'the catalog relation "{schema}.{name}" is not on the allow-list')
+            raise Refused(
+                f'the catalog relation "{schema}.{name}" is not on the allow-list',
+                recorded="a catalog relation that is not on the allow-list",
+            )
         return self._entitlement.resolve(schema, name)
 
     def read(self, table: TableName) -> TableView:

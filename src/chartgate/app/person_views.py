@@ -306,5 +306,8 @@ def table_of(
     """The mapped table a name means; raises ``UnknownTable`` naming it."""
     found = TableName(schema or data_map.schema, name)
     if found.schema != data_map.schema or name not in data_map.tables or found not in tables:
-        raise UnknownTable(f'relation "{found}" is not in the data map, so nobody may read it here')
+        raise UnknownTable(
+            f'relation "{found}" is not in the data map, so nobody may read it here',
+            recorded="a relation that is not in the data map",
+        )
     return found
