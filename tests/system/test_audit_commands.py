@@ -221,6 +221,7 @@ def test_another_patient_was_not_seen_and_an_unknown_number_is_said_to_be_unknow
     world: World,
 ) -> None:
     assert "No statement released" in world.run("who", "--patient", "100-2").output
+    assert "takes a medical record number" in world.run("who", "--patient", " ").output
     assert "no patient of this number" in world.run("who", "--patient", "9").output
 
 

@@ -119,8 +119,9 @@ class AuditDesk:
             )
         )
         if not allowed:
+            claimed = f" for the purpose {purpose}" if purpose else ""
             raise AuditRefused(
-                f"policy does not let {person.name} read the audit log; "
+                f"policy does not let {person.name} read the audit log{claimed}; "
                 f"the attempt is recorded as event {index}"
             )
         return index

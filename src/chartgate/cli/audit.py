@@ -55,7 +55,9 @@ PurposeOption = Annotated[
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="DATE", help="One day, as 2026-03-02")
 ]
-ZoneOption = Annotated[str, typer.Option("--zone", help="Time zone of days and times")]
+ZoneOption = Annotated[
+    str, typer.Option("--zone", metavar="ZONE", help="Time zone of days and times")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON")]
 
 
@@ -91,7 +93,11 @@ class _Sitting:
 def who(
     patient: Annotated[
         str,
-        typer.Option("--patient", metavar="MRN", help="Medical record number, or the patient key"),
+        typer.Option(
+            "--patient",
+            metavar="MRN",
+            help="Medical record number; the patient key where the source has no such number",
+        ),
     ],
     on: OnOption = None,
     zone: ZoneOption = "UTC",
@@ -108,6 +114,8 @@ def who(
     from chartgate.cli import render
 
     day = _day(on)
+    if not patient.strip():
+        raise Misconfigured("--patient takes a medical record number")
     notes: list[str] = []
     with _sitting(state, as_, purpose, zone) as sitting:
         keys = TokenKeys(KeyStore(sitting.state.keys_dir), create=False)
@@ -160,7 +168,7 @@ def who(
 @audit_app.command()
 @_told
 def user(
-    name: Annotated[str, typer.Argument(help="Login name of a person")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Login name of a person")],
     on: OnOption = None,
     zone: ZoneOption = "UTC",
     as_: AsOption = None,
@@ -203,7 +211,9 @@ def user(
 @audit_app.command()
 @_told
 def tail(
-    n: Annotated[int, typer.Option("-n", min=0, max=10_000, help="How many events")] = 20,
+    n: Annotated[
+        int, typer.Option("-n", metavar="N", min=0, max=10_000, help="How many events")
+    ] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events come")] = False,
     zone: ZoneOption = "UTC",
     as_: AsOption = None,
@@ -238,7 +248,7 @@ def tail(
             _follow(sitting, index, json=json)
 
 
-@audit_app.command()
+@audit_app.command(short_help="Show that nobody altered the log.")
 @_told
 def verify(
     key: Annotated[
@@ -278,13 +288,18 @@ def verify(
     if not directory.is_dir():
         raise Misconfigured(f"there is no log in {directory}")
     vkey = _read(key_file, "public key").strip()
+    try:
+        parsed = VerifierKey.parse(vkey)
+    except ChartgateError as exc:
+        raise Misconfigured(f"the public key {key_file}: {exc}") from exc
     known = _read(known_file, "checkpoint") if checkpoint else place.known_checkpoint()
     verified = verify_log(directory, vkey, known)
+    # Only the gate's own account replaces its checkpoint: left by another, the gate cannot read it.
     ours = directory == place.log_dir and checkpoint is None and key is None
+    ours = ours and place.root.stat().st_uid == os.geteuid()
     if ours:
         with suppress(RolledBack):  # a running gateway has saved a newer one meanwhile
             place.save_checkpoint(verified.checkpoint)
-    parsed = VerifierKey.parse(vkey)
     facts = {
         "log": str(directory),
         "size": verified.size,

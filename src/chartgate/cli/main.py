@@ -179,7 +179,7 @@ def psql(
     os.execve(command.program, command.argv, command.environment)  # noqa: S606 (psql, no shell)
 
 
-@policy_app.command("test")
+@policy_app.command("test", short_help="Hold the policies against the scenarios.")
 @_told
 def policy_test(
     policies: Annotated[

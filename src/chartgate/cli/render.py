@@ -1,4 +1,4 @@
-"""Audit answers on paper: tables an auditor can read, and the same as JSON.
+"""Audit answers on paper: lists an auditor can read at 80 columns, and the same as JSON.
 
 Rules kept: people by name, times in the stated zone, the patient only as the number that was asked
 for. What comes out of the log was partly chosen by clients (an application name), so nothing that
@@ -6,13 +6,15 @@ could steer a terminal is passed on, and rich's markup is off.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import IO, Any
 
 import msgspec
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -27,7 +29,7 @@ from chartgate.app.audit_tail import TailRow
 
 Names = Mapping[str, str]
 
-_PAPER_WIDTH = 150
+_PAPER_WIDTH = 100
 _SHOWN = ("full", "summary", "masked", "mixed")
 _KINDS = {
     Outcome.DELIVERED: "green",
@@ -38,7 +40,7 @@ _KINDS = {
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """Where answers go: as wide as the terminal; plain and 150 columns wide elsewhere."""
+    """Where answers go: as wide as the terminal; plain and 100 columns wide elsewhere."""
     out = file or sys.stdout
     width = None if out.isatty() else _PAPER_WIDTH
     return Console(file=out, width=width, markup=False, highlight=False, emoji=False)
@@ -111,55 +113,49 @@ def show_user(
         out.print(table)
         out.print()
     if report.statements:
-        table = _table(
+        _entries(
+            out,
             "Statements",
-            "Event",
-            f"Time ({zone})",
-            "Roles, purpose",
-            "Action and what was shown",
-            "Patients",
-            "Rows",
-            "Outcome",
+            ("Event", f"Time ({zone})", "Action", "Outcome"),
+            (
+                (
+                    (str(row.index), _time(row.at, zone), row.action, _outcome(row)),
+                    (("as", _role(row)), _what(row), ("patients", _patients(row))),
+                )
+                for row in report.statements
+            ),
         )
-        for row in report.statements:
-            patients = f"{row.patients_seen} seen"
-            if row.patients_written:
-                patients += f", {row.patients_written} written"
-            if row.scope_only:
-                patients = "counted, not listed"
-            _add(
-                table,
-                str(row.index),
-                _time(row.at, zone),
-                _role(row),
-                f"{row.action}: {_shown(row)}",
-                patients if row.outcome is not Outcome.REFUSED else "",
-                str(row.rows) if row.outcome is not Outcome.REFUSED else "",
-                _outcome(row),
-            )
-        out.print(table)
-        out.print()
     if report.asked:
         _asked(out, "Questions to this log", report.asked, names, zone)
     if not (report.sessions or report.statements or report.asked):
         out.print("Nothing is recorded.")
 
 
-def show_tail(out: Console, rows: Iterable[TailRow], names: Names, *, zone: tzinfo) -> None:
-    """The newest events."""
-    table = _table(None, "Event", f"Time ({zone})", "Node", "Person", "Kind", "What")
+def show_tail(out: Console, rows: Sequence[TailRow], names: Names, *, zone: tzinfo) -> None:
+    """The newest events. What all of them share, the day and the node, is said once."""
+    nodes = {row.node for row in rows}
+    days = {_time(row.at, zone)[:10] for row in rows}
+    title = "Newest events"
+    if len(days) == 1:
+        title += f" of {min(days)}"
+    if len(nodes) == 1:
+        title += f" on node {plain(min(nodes))}"
+    columns = ("Event", f"Time ({zone})", "Node", "Person", "Kind", "What")
+    table = _table(title, *(c for c in columns if c != "Node" or len(nodes) > 1))
     for row in rows:
-        person = names.get(row.person, row.person)
+        at = _time(row.at, zone)
+        node = (row.node,) if len(nodes) > 1 else ()
         _add(
             table,
             str(row.index),
-            _time(row.at, zone),
-            row.node,
-            person,
+            at[11:] if len(days) == 1 else at,
+            *node,
+            names.get(row.person, row.person),
             row.kind,
             row.text,
         )
     out.print(table)
+    out.print()
 
 
 def tail_line(row: TailRow, names: Names, zone: tzinfo) -> str:
@@ -176,50 +172,92 @@ def plain(text: str) -> str:
 def _statements(
     out: Console, title: str, rows: Iterable[StatementRow], names: Names, zone: tzinfo
 ) -> None:
-    shown = tuple(rows)
-    table = _table(
+    _entries(
+        out,
         title,
-        "Event",
-        f"Time ({zone})",
-        "Person",
-        "Roles, purpose",
-        "What was shown" if any(row.reason == "" for row in shown) else "What was refused",
-        "How",
-        "Outcome",
-        "Policies",
+        ("Event", f"Time ({zone})", "Person", "Outcome"),
+        (
+            (
+                (
+                    str(row.index),
+                    _time(row.at, zone),
+                    names.get(row.person, row.person),
+                    _outcome(row),
+                ),
+                (
+                    ("as", _role(row)),
+                    ("how", _how(row)),
+                    _what(row),
+                    ("policies", ", ".join((*row.determining, *row.grants))),
+                ),
+            )
+            for row in rows
+        ),
     )
-    for row in shown:
-        _add(
-            table,
-            str(row.index),
-            _time(row.at, zone),
-            names.get(row.person, row.person),
-            _role(row),
-            _shown(row),
-            _how(row),
-            _outcome(row),
-            ", ".join((*row.determining, *row.grants)),
-        )
-    out.print(table)
-    out.print()
 
 
 def _scope_only(out: Console, rows: Iterable[StatementRow], names: Names, zone: tzinfo) -> None:
-    table = _table(
+    _entries(
+        out,
         None,
-        "Event",
-        f"Time ({zone})",
-        "Person",
-        "Roles, purpose",
-        "Tables",
-        "Outcome",
+        ("Event", f"Time ({zone})", "Person", "Outcome"),
+        (
+            (
+                (
+                    str(row.index),
+                    _time(row.at, zone),
+                    names.get(row.person, row.person),
+                    _outcome(row),
+                ),
+                (("as", _role(row)), ("counted", ", ".join(used.table for used in row.tables))),
+            )
+            for row in rows
+        ),
     )
-    for row in rows:
-        tables = ", ".join(used.table for used in row.tables)
-        person = names.get(row.person, row.person)
-        _add(table, str(row.index), _time(row.at, zone), person, _role(row), tables, _outcome(row))
-    out.print(table)
+
+
+_Cells = Sequence[str | Text]
+_Details = Iterable[tuple[str, str]]
+
+
+def _entries(
+    out: Console,
+    title: str | None,
+    headings: _Cells,
+    entries: Iterable[tuple[_Cells, _Details]],
+) -> None:
+    """One line an entry, its details below: columns for all of them would fit no screen."""
+    listed = [
+        ([c if isinstance(c, Text) else Text(plain(c)) for c in cells], tuple(details))
+        for cells, details in entries
+    ]
+    heads = [[Text(str(heading), style="bold") for heading in headings], *(c for c, _ in listed)]
+    widths = [max(cell_len(row[i].plain) for row in heads) for i in range(len(headings))]
+    if title:
+        out.print(Text(title, style="bold"))
+    out.print(_line(heads[0], widths))
+    out.print(Text("─" * min(out.width, sum(widths) + 2 * len(widths) - 2)))
+    for cells, details in listed:
+        out.print(_line(cells, widths))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        for label, text in details:
+            if text:
+                grid.add_row(label, Text(plain(text)))
+        out.print(Padding(grid, (0, 0, 0, widths[0] + 2)))
     out.print()
+
+
+def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
+    """The first cell is a number and stands to the right, the others to the left."""
+    line = Text()
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        room = " " * (width - cell_len(cell.plain))
+        line.append(room if index == 0 else "").append_text(cell)
+        if index + 1 < len(cells):
+            line.append("  " if index == 0 else room + "  ")
+    return line
 
 
 def _asked(out: Console, title: str, rows: Iterable[AskedRow], names: Names, zone: tzinfo) -> None:
@@ -240,13 +278,16 @@ def _table(title: str | None, *columns: str) -> Table:
         header_style="bold",
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        padding=(0, 1),
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for column in columns:
-        number = column in {"Event", "Rows"}
-        whole = number or column in {"Person", "Outcome"} or column.startswith("Time")
+        whole = column in {"Event", "Person", "Outcome", "Kind"} or column.startswith("Time")
         table.add_column(
-            column, justify="right" if number else "left", no_wrap=whole, overflow="fold"
+            column,
+            justify="right" if column == "Event" else "left",
+            no_wrap=whole,
+            overflow="fold",
         )
     return table
 
@@ -290,6 +331,23 @@ def _how(row: StatementRow) -> str:
     return ", ".join(ways)
 
 
+def _what(row: StatementRow) -> tuple[str, str]:
+    return ("reason" if row.outcome is Outcome.REFUSED else "shown", _shown(row))
+
+
+def _patients(row: StatementRow) -> str:
+    if row.outcome is Outcome.REFUSED:
+        return ""
+    if row.scope_only:
+        return f"counted, not listed; {_rows(row.rows)}"
+    written = f", {row.patients_written} written" if row.patients_written else ""
+    return f"{row.patients_seen} seen{written}; {_rows(row.rows)}"
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
+
+
 def _outcome(row: StatementRow) -> Text:
     words = str(row.outcome)
     if row.outcome is Outcome.FAILED:
@@ -300,34 +358,50 @@ def _outcome(row: StatementRow) -> Text:
 def show_verified(out: Console, facts: Mapping[str, Any]) -> None:
     """What ``audit verify`` checked, in words."""
     out.print(Text("The log is what was signed.", style="bold green"))
-    out.print(f"  Log         {facts['log']}")
-    out.print(f"  Entries     {facts['size']}")
-    out.print(f"  Tree root   {facts['root']}")
-    out.print(
-        f"  Signed by   {facts['key_name']} (key {facts['key_id']}, from {facts['key_file']})"
-    )
+    for label, value in (
+        ("Log", facts["log"]),
+        ("Entries", facts["size"]),
+        ("Tree root", facts["root"]),
+        ("Signed by", f"{facts['key_name']} (key {facts['key_id']})"),
+        ("Public key", facts["key_file"]),
+        ("Checkpoint", facts["known_file"] or "none was kept from before"),
+    ):
+        out.print(f"  {label:<10}  {value}", soft_wrap=True)  # a path stays whole to be copied
+    known, newer = facts["known_size"], facts["size"] - (facts["known_size"] or 0)
     out.print()
     out.print("Checked:")
-    out.print("  - every byte of every log file is under a checksum, hash or signature that holds;")
-    out.print("  - the hash of each entry was computed anew, and all of them give the tree root;")
-    out.print("  - the signed checkpoint over that root was made with the key named above;")
-    known = facts["known_size"]
+    _point(out, "every byte of every log file is under a checksum, hash or signature that holds;")
+    _point(out, "the hash of each entry was computed anew, and all of them give the tree root;")
+    _point(out, "the signed checkpoint over that root was made with the key named above;")
     if known is None:
-        out.print("  - there was no earlier checkpoint to compare with: a log that was replaced")
-        out.print("    as a whole before this verification would not be noticed.")
+        _point(
+            out,
+            "there was no earlier checkpoint to compare with: a log that was replaced as a whole "
+            "before this verification would not be noticed.",
+        )
     else:
-        out.print(f"  - the checkpoint kept from before ({known} entries, {facts['known_file']})")
-        out.print(f"    is the root over exactly the first {known} entries of this log.")
+        _point(
+            out,
+            f"the checkpoint kept from before, over {known} entries, is the root over exactly the "
+            f"first {known} entries of this log.",
+        )
     if facts["unfinished"]:
-        out.print(f"  {facts['unfinished']} bytes of a write that is under way or never finished")
-        out.print("  follow the last entry; nobody was told that they were recorded.")
+        _point(
+            out,
+            f"{facts['unfinished']} bytes of a write that is under way or never finished follow "
+            "the last entry; nobody was told that they were recorded.",
+        )
     out.print()
-    newer = facts["size"] - (known or 0)
     out.print(
-        "Not shown by this: entries newer than the newest checkpoint kept elsewhere could have"
-    )
-    out.print(
+        "Not shown by this: entries newer than the newest checkpoint kept elsewhere could have "
         f"been rolled back before now ({newer} of those present are newer than the one kept)."
     )
     if facts["saved"]:
-        out.print(f"The present checkpoint is now kept in {facts['saved']}: keep a copy elsewhere.")
+        out.print("The present checkpoint is now kept; keep a copy elsewhere:")
+        out.print(f"  {facts['saved']}", soft_wrap=True)
+
+
+def _point(out: Console, text: str) -> None:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_row("  -", Text(text))
+    out.print(grid)
