@@ -1,21 +1,22 @@
-"""The gate beside a direct connection, in one run: latency of a point query, a large result.
+"""The gate beside a direct connection, in one run: a point query, many clients, a large result.
 
     python benchmarks/gateway.py [--rounds N] [--json]
 
-Both sides are psycopg 3 from one process, in turn, round by round, so that a machine that slows
-down slows both. Direct: the service account on the source's Unix socket, the raw table. Gate:
-Marcus Welby over TCP, the same question, rewritten, decided and recorded (one fdatasync or more
-each). Prints medians and the ratio gate / direct.
+The gate is the demo in a process of its own. Both sides are psycopg 3 from this process, in turn,
+round by round, so that a machine that slows down slows both. Direct: the service account on the
+source's Unix socket and the raw table. Gate: Marcus Welby over TCP, the same question, rewritten,
+decided and recorded on disk before the answer leaves. Prints medians and the ratio to direct.
 """
 
 import argparse
 import asyncio
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from chartgate.adapters.audit_desk import password_in
-from chartgate.demo.run import Prepared, prepared, serving
+from chartgate.adapters.state import State
 
 PERSON = "mwelby"
 POINT = "SELECT last_name, birth_date, phone FROM patient WHERE patient_id = %s"
@@ -32,51 +33,76 @@ LARGE = (
     "SELECT v.taken_at, v.systolic, v.diastolic, v.heart_rate FROM vital_sign v "
     "CROSS JOIN generate_series(1, 1000) LIMIT 100000"
 )
+CLIENTS = 8
+POINTS = 300
 
 
 @contextmanager
-def running() -> Iterator[tuple[Prepared, int]]:
-    """A demo in a folder of its own, its gate on a thread of its own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="chartgate-bench-") as folder,
-        prepared(
-            Path(folder) / "state", data=None, port=0, host="127.0.0.1", progress=lambda _: None
-        ) as ready,
-    ):
-        started: list[int] = []
-        is_up, may_end = threading.Event(), asyncio.Event()
-        loop = asyncio.new_event_loop()
-
-        async def serve() -> None:
-            async with serving(ready) as port:
-                started.append(port)
-                is_up.set()
-                await may_end.wait()
-
-        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-        thread.start()
-        is_up.wait(60)
+def running() -> Iterator[tuple[str, str]]:
+    """A demo in a folder of its own; answers how to connect: to the source, to the gate."""
+    with tempfile.TemporaryDirectory(prefix="chartgate-bench-") as folder:
+        state = State(Path(folder) / "state")
+        command = [sys.executable, "-m", "chartgate", "demo", "--port", "0", "--state"]
+        demo = subprocess.Popen([*command, str(state.root)], stdout=subprocess.PIPE, text=True)
         try:
-            yield ready, started[0]
+            assert demo.stdout is not None
+            if not any("Ctrl-C" in line for line in demo.stdout):
+                raise SystemExit("the demo did not start")
+            instance = state.instance()
+            gate = make_conninfo(
+                host=instance.host,
+                port=instance.port,
+                dbname=instance.database,
+                user=PERSON,
+                password=password_in(state.passfile, PERSON),
+            )
+            yield instance.legacy, gate
         finally:
-            loop.call_soon_threadsafe(may_end.set)
-            thread.join()
+            demo.terminate()
+            demo.wait(30)
 
 
 def timed(run: Callable[[], object], times: int) -> list[float]:
-    """Seconds of each of so many runs."""
+    """Milliseconds of each of so many runs."""
     taken = []
     for _ in range(times):
         before = time.perf_counter()
         run()
-        taken.append(time.perf_counter() - before)
+        taken.append((time.perf_counter() - before) * 1e3)
     return taken
 
 
-def drained(connection: psycopg.Connection[Any]) -> int:
-    """Rows of the large result."""
-    with connection.cursor() as cursor:
-        return len(cursor.execute(LARGE).fetchall())
+def one_client(
+    dsns: dict[str, str], rounds: int, times: int, ask: Callable[[psycopg.Connection[Any]], object]
+) -> dict[str, float]:
+    """Median milliseconds of a question, direct and through the gate."""
+    taken: dict[str, list[float]] = {side: [] for side in dsns}
+    open_now = {side: psycopg.connect(dsn, autocommit=True) for side, dsn in dsns.items()}
+    for connection in open_now.values():
+        timed(lambda: ask(connection), max(1, times // 10))  # noqa: B023
+    for _ in range(rounds):
+        for side, connection in open_now.items():
+            taken[side] += timed(lambda: ask(connection), times)  # noqa: B023
+    for connection in open_now.values():
+        connection.close()
+    return {side: statistics.median(all_of) for side, all_of in taken.items()}
+
+
+async def many_clients(dsn: str, key: object) -> float:
+    """Point queries a second with so many clients at once, each waiting for its answer."""
+    clients = [await psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in range(CLIENTS)]
+
+    async def work(client: psycopg.AsyncConnection[Any]) -> None:
+        for _ in range(POINTS):
+            await (await client.execute(POINT, (key,), prepare=True)).fetchall()
+
+    before = time.perf_counter()
+    jobs: list[Awaitable[None]] = [work(client) for client in clients]
+    await asyncio.gather(*jobs)
+    took = time.perf_counter() - before
+    for client in clients:
+        await client.close()
+    return CLIENTS * POINTS / took
 
 
 def main() -> None:
@@ -84,53 +110,43 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with running() as (ready, port):
-        password = password_in(ready.state.passfile, PERSON)
-        gate_dsn = make_conninfo(
-            host="127.0.0.1", port=port, dbname="hospital", user=PERSON, password=password
-        )
-        with (
-            psycopg.connect(ready.instance.legacy, autocommit=True) as direct,
-            psycopg.connect(gate_dsn, autocommit=True) as gate,
+    figures: dict[str, dict[str, float]] = {}
+    with running() as (direct, gate):
+        dsns = {"direct": direct, "gate": gate}
+        with psycopg.connect(gate) as first:
+            row = first.execute("SELECT min(patient_id) FROM patient").fetchone()
+        key = row[0] if row else None
+        for name, times, ask in (
+            (
+                "point query, ms",
+                POINTS,
+                lambda c: c.execute(POINT, (key,), prepare=False).fetchall(),
+            ),
+            (
+                "point query, prepared, ms",
+                POINTS,
+                lambda c: c.execute(POINT, (key,), prepare=True).fetchall(),
+            ),
+            ("100,000 rows, ms", 2, lambda c: c.execute(LARGE).fetchall()),
         ):
-            key = gate.execute("SELECT min(patient_id) FROM patient").fetchone()
-            figures: dict[str, dict[str, float]] = {}
-            cases: list[tuple[str, int, Callable[[psycopg.Connection[Any]], Callable[[], object]]]]
-            cases = [
-                (
-                    "point query, new each time (unprepared)",
-                    300,
-                    lambda c: lambda: c.execute(POINT, key, prepare=False).fetchall(),
-                ),
-                (
-                    "point query, prepared",
-                    300,
-                    lambda c: lambda: c.execute(POINT, key, prepare=True).fetchall(),
-                ),
-                ("100,000 rows", 1, lambda c: lambda: drained(c)),
-            ]
-            for name, times, make in cases:
-                sides: dict[str, list[float]] = {"direct": [], "gate": []}
-                for connection in (direct, gate):
-                    timed(make(connection), max(1, times // 10))
-                for _ in range(options.rounds):
-                    for side, connection in (("direct", direct), ("gate", gate)):
-                        sides[side] += timed(make(connection), times)
-                figures[name] = {
-                    "direct_ms": statistics.median(sides["direct"]) * 1e3,
-                    "gate_ms": statistics.median(sides["gate"]) * 1e3,
-                }
+            figures[name] = one_client(dsns, options.rounds, times, ask)
+        rates: dict[str, list[float]] = {side: [] for side in dsns}
+        for _ in range(options.rounds):
+            for side, dsn in dsns.items():
+                rates[side].append(asyncio.run(many_clients(dsn, key)))
+        name = f"{CLIENTS} clients, prepared point queries a second"
+        figures[name] = {side: statistics.median(all_of) for side, all_of in rates.items()}
     for figure in figures.values():
-        figure["added_ms"] = figure["gate_ms"] - figure["direct_ms"]
-        figure["ratio"] = figure["gate_ms"] / figure["direct_ms"]
+        figure["difference"] = figure["gate"] - figure["direct"]
+        figure["ratio"] = figure["gate"] / figure["direct"]
     if options.json:
         print(json.dumps(figures, indent=2))
         return
-    print(f"{'':42}{'direct ms':>11}{'gate ms':>11}{'added ms':>11}{'ratio':>8}")
+    print(f"{'':46}{'direct':>11}{'gate':>11}{'difference':>12}{'ratio':>8}")
     for name, figure in figures.items():
         print(
-            f"{name:42}{figure['direct_ms']:11.3f}{figure['gate_ms']:11.3f}"
-            f"{figure['added_ms']:11.3f}{figure['ratio']:8.1f}"
+            f"{name:46}{figure['direct']:11.2f}{figure['gate']:11.2f}"
+            f"{figure['difference']:12.2f}{figure['ratio']:8.2f}"
         )
 
 

@@ -6,6 +6,7 @@ does not is a violation, never a shorter row. Hot path: no objects per visible c
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct, error
 from typing import Final, TypeAlias
 
@@ -80,6 +81,7 @@ def strip_run(run: bytes, keep: int) -> tuple[bytes, list[Values]]:
     return b"".join(out), stripped
 
 
+@lru_cache(maxsize=1024)
 def strip_row_description(body: bytes, keep: int) -> bytes:
     """A whole RowDescription message with the first ``keep`` columns of the one in ``body``."""
     description = decode_backend(ord("T"), body)
