@@ -31,7 +31,7 @@ from chartgate.targets.admissible import (
     record_attributes,
     set_attributes,
 )
-from chartgate.targets.disclosure import Ask, LabelRules, PolicyIndex, Rule
+from chartgate.targets.disclosure import Ask, Asks, LabelRules, PolicyIndex, Rule
 from chartgate.targets.partial import Known, RowShape
 from chartgate.targets.validity import valid_until
 
@@ -69,6 +69,11 @@ class Asker:
     def roles(self) -> tuple[str, ...]:
         """The names of the roles held now."""
         return tuple(sorted({a.role for a in self.assignments}))
+
+    @property
+    def parts(self) -> tuple["Asker", ...]:
+        """The person with each assignment alone."""
+        return tuple(replace(self, assignments=(a,)) for a in self.assignments)
 
     @property
     def departments(self) -> tuple[str, ...]:
@@ -129,8 +134,18 @@ class DecisionPoint:
 
     def may(self, asker: Asker, action: str, *, at: datetime) -> Answer:
         """Whether an action on the audit log (``read_audit`` …) is allowed."""
-        env = self.env(asker, action, _LOG, (Entity(_LOG),), at=at)
-        return authorize(self.policies, env, forbid_error_denies=True)
+        answers = [
+            authorize(
+                self.policies,
+                self.env(part, action, _LOG, (Entity(_LOG),), at=at),
+                forbid_error_denies=True,
+            )
+            for part in (asker, *asker.parts)
+        ]
+        whole, parts = answers[0], answers[1:]
+        if whole.allowed and not any(part.allowed for part in parts):
+            return replace(whole, allowed=False, determining=())
+        return whole
 
     def env(
         self,
@@ -166,28 +181,35 @@ class DecisionPoint:
 
     def judge(self, asker: Asker, *, at: datetime) -> "Judge":
         """The policies that speak of the asker, and what is known when they are asked."""
-        return Judge(self._index, self.env(asker, "view", _RESOURCE, (), at=at))
+        return Judge(
+            self._index,
+            self.env(asker, "view", _RESOURCE, (), at=at),
+            tuple(self.env(part, "view", _RESOURCE, (), at=at) for part in asker.parts),
+        )
 
     def valid_until(self, asker: Asker, *, at: datetime) -> datetime | None:
         """The first instant at which an assignment or a clock in a policy changes the answer."""
         bounds = [a.valid_until for a in asker.assignments if a.valid_until is not None]
         bounds += [a.valid_from for a in asker.person.assignments if a.valid_from > at]
-        env = self.env(asker, "view", _RESOURCE, (), at=at)
-        # Policies for other people cannot change this one's answer.
-        index = self._index.of_whom(env)
-        conditions = {p.id: p.condition() for action in ROW_ACTIONS for p in index.of(action)}
-        clock = valid_until(conditions.values(), env, now_ms=milliseconds(at))
-        if clock is not None:
-            bounds.append(_instant(clock))
+        for part in (asker, *asker.parts):
+            env = self.env(part, "view", _RESOURCE, (), at=at)
+            # Policies for other people cannot change this one's answer.
+            index = self._index.of_whom(env)
+            conditions = {p.id: p.condition() for action in ROW_ACTIONS for p in index.of(action)}
+            clock = valid_until(conditions.values(), env, now_ms=milliseconds(at))
+            if clock is not None:
+                bounds.append(_instant(clock))
         return min(bounds, default=None)
 
 
 class Judge:
     """The policies, read for one asker: what each label of a row comes to."""
 
-    def __init__(self, index: PolicyIndex, env: Env) -> None:
-        self._index: Final = index.of_whom(env)
-        self._env: Final = env
+    def __init__(self, index: PolicyIndex, whole: Env, parts: tuple[Env, ...]) -> None:
+        self._index: Final = index.of_whom(whole)
+        self._whole: Final = whole
+        # With one assignment, the person and her assignment are the same question.
+        self._parts: Final = parts if len(parts) > 1 else ()
         self._view: Final[dict[tuple[str, RowShape], LabelRules]] = {}
         self._change: Final[dict[tuple[str, str, RowShape], Rule]] = {}
 
@@ -195,25 +217,30 @@ class Judge:
         """When rows with the label are seen, and how well."""
         found = self._view.get((label, shape))
         if found is None:
-            found = self._view[label, shape] = self._index.label(label, self._ask(shape))
+            found = self._view[label, shape] = self._index.label(label, self._asks(shape))
         return found
 
     def change(self, action: str, label: str, shape: RowShape) -> Rule:
         """When rows with the label may be created, updated or deleted."""
         found = self._change.get((action, label, shape))
         if found is None:
-            found = self._index.action(action, label, self._ask(shape))
+            found = self._index.action(action, label, self._asks(shape))
             self._change[action, label, shape] = found
         return found
 
-    def _ask(self, shape: RowShape) -> Ask:
-        def known(action: str, label: str) -> Known:
-            attributes = RecordValue((("category", EntityUid("Category", label)),))
-            entities = self._env.entities.with_(Entity(_RESOURCE, attrs=attributes))
-            action_uid = EntityUid("Action", action)
-            return Known(replace(self._env, action=action_uid, entities=entities), shape)
+    def _asks(self, shape: RowShape) -> Asks:
+        return Asks(
+            _ask_of(self._whole, shape), tuple(_ask_of(part, shape) for part in self._parts)
+        )
 
-        return known
+
+def _ask_of(env: Env, shape: RowShape) -> Ask:
+    def known(action: str, label: str) -> Known:
+        attributes = RecordValue((("category", EntityUid("Category", label)),))
+        entities = env.entities.with_(Entity(_RESOURCE, attrs=attributes))
+        return Known(replace(env, action=EntityUid("Action", action), entities=entities), shape)
+
+    return known
 
 
 class Entitlement:

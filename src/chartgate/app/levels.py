@@ -33,6 +33,8 @@ class Asking:
     entities: Entities
     principal: EntityUid
     context: Mapping[str, Value]
+    parts: tuple[Entities, ...] = ()
+    """The principal with each of her assignments alone; a permit must hold for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,7 @@ def may_change(
 
 def may_read_log(asking: Asking, action: str) -> ActionAnswer:
     """Whether ``read_audit`` or ``read_audit_technical`` is allowed on the audit log."""
-    env = Env(
-        asking.principal,
-        EntityUid("Action", action),
-        EntityUid("AuditLog", "log"),
-        asking.context,
-        asking.entities,
-    )
-    permits, forbids = _split(asking.policies, env)
+    permits, forbids = _split(asking, action, EntityUid("AuditLog", "log"), ())
     allowed = bool(permits) and not forbids
     return ActionAnswer(allowed, permits if allowed else forbids if permits else ())
 
@@ -118,14 +113,28 @@ def _holding(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The permits and the forbids that hold for one action on one label of a record."""
     attributes = {**record, "category": EntityUid("Category", category)}
-    entities = asking.entities.with_(Entity(RECORD, attributes))
-    env = Env(asking.principal, EntityUid("Action", action), RECORD, asking.context, entities)
-    return _split(asking.policies, env)
+    return _split(asking, action, RECORD, (Entity(RECORD, attributes),))
 
 
-def _split(policies: PolicySet, env: Env) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    permits = tuple(p.id for p in policies.policies if p.effect == "permit" and _holds(p, env))
-    forbids = tuple(p.id for p in policies.policies if p.effect == "forbid" and _holds(p, env))
+def _split(
+    asking: Asking, action: str, resource: EntityUid, extra: tuple[Entity, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def env(entities: Entities) -> Env:
+        return Env(
+            asking.principal,
+            EntityUid("Action", action),
+            resource,
+            asking.context,
+            entities.with_(*extra),
+        )
+
+    whole = env(asking.entities)
+    parts = [env(entities) for entities in asking.parts] or [whole]
+    policies = asking.policies.policies
+    permits = tuple(
+        p.id for p in policies if p.effect == "permit" and any(_holds(p, part) for part in parts)
+    )
+    forbids = tuple(p.id for p in policies if p.effect == "forbid" and _holds(p, whole))
     return permits, forbids
 
 

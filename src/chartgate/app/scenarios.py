@@ -217,13 +217,14 @@ def _person(where: str, form: Any) -> Person:
     table = _Table(where, form)
     department, reference = table.optional("department"), table.optional("reference")
     until = _until(where, table.any("assignment_until"))
-    assignments = tuple(
-        Assignment(role, department, _ALWAYS, until, reference)
-        for role in (table.text("role"), *table.texts("also"))
-    )
+    assignments = [Assignment(table.text("role"), department, _ALWAYS, until, reference)]
+    for other in table.texts("also"):
+        # "role", in the same department, or "role@department"
+        role, _, elsewhere = other.partition("@")
+        assignments.append(Assignment(role, elsewhere or department, _ALWAYS, until, reference))
     name = table.text("name", "the person")
     table.end()
-    return Person(uid=name, name=name, full_name=name, active=True, assignments=assignments)
+    return Person(uid=name, name=name, full_name=name, active=True, assignments=tuple(assignments))
 
 
 def _until(where: str, found: Any) -> datetime | None:
@@ -283,13 +284,15 @@ def _result(
     for assignment in person.assignments:
         if assignment.role not in roles.roles:
             raise InvalidScenario(f"{where}: there is no role {assignment.role}")
-    user = person_entity(person, person.live(at=now))
+    live = person.live(at=now)
+    user = person_entity(person, live)
     if scenario.even_if_permitted:
         policies = PolicySet((*policies.policies, ANY_PERMIT), policies.hash)
     asking = Asking(
         policies=policies,
         entities=hierarchy.with_(user),
         principal=user.uid,
+        parts=tuple(hierarchy.with_(person_entity(person, (part,))) for part in live),
         context=RecordValue(
             (
                 ("purpose", EntityUid("Purpose", scenario.purpose)),

@@ -23,6 +23,18 @@ Ask = Callable[[str, str], Known]
 
 
 @dataclass(frozen=True, slots=True)
+class Asks:
+    """For whom the policies are asked: a person with all her assignments, and with each alone.
+
+    A role counts in the department it is held in: a permit must hold for one assignment by itself.
+    A forbid is asked of the person as a whole, since what nobody may combine, nobody may combine.
+    """
+
+    whole: Ask
+    parts: tuple[Ask, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """When something is allowed, and the policies that make it so."""
 
@@ -57,12 +69,12 @@ class PolicyIndex:
             self._by_action[action] = found
         return found
 
-    def label(self, label: str, ask: Ask) -> LabelRules:
-        """The rules of one label, for whoever ``ask`` speaks for."""
+    def label(self, label: str, asks: Asks) -> LabelRules:
+        """The rules of one label, for whoever ``asks`` speak for."""
         permits: dict[Disclosure, list[Rule]] = {}
         forbids: dict[Disclosure, list[Rule]] = {}
         for level in LEVELS:
-            permits[level], forbids[level] = self._rules(VIEW_ACTIONS[level], label, ask)
+            permits[level], forbids[level] = self._rules(VIEW_ACTIONS[level], label, asks)
         return LabelRules(
             {
                 level: _combined(
@@ -73,19 +85,23 @@ class PolicyIndex:
             }
         )
 
-    def action(self, action: str, label: str, ask: Ask) -> Rule:
+    def action(self, action: str, label: str, asks: Asks) -> Rule:
         """When one action (create, update, delete) is allowed on rows with the label."""
-        return _combined(*self._rules(action, label, ask))
+        return _combined(*self._rules(action, label, asks))
 
-    def _rules(self, action: str, label: str, ask: Ask) -> tuple[list[Rule], list[Rule]]:
-        known = ask(action, label)
+    def _rules(self, action: str, label: str, asks: Asks) -> tuple[list[Rule], list[Rule]]:
+        whole = asks.whole(action, label)
+        parts = [ask(action, label) for ask in asks.parts] or [whole]
         permits, forbids = [], []
         for policy in self.of(action):
-            outcome = specialise(policy.condition(), known)
-            if policy.effect == "permit" and outcome.true != NEVER:
-                permits.append(Rule(outcome.true, frozenset({policy.id})))
-            elif policy.effect == "forbid" and outcome.false != ALWAYS:
-                forbids.append(Rule(outcome.false, frozenset({policy.id})))
+            if policy.effect == "permit":
+                given = disjunction(specialise(policy.condition(), part).true for part in parts)
+                if given != NEVER:
+                    permits.append(Rule(given, frozenset({policy.id})))
+            else:
+                spared = specialise(policy.condition(), whole).false
+                if spared != ALWAYS:
+                    forbids.append(Rule(spared, frozenset({policy.id})))
         return permits, forbids
 
 

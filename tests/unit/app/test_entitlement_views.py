@@ -417,6 +417,58 @@ def test_an_action_on_the_log_is_asked_like_any_other() -> None:
         assert made.may(asker, "read_audit", at=NOON).allowed is allowed
 
 
+IN_HER_DEPARTMENT = """
+@id("night_reads_her_department")
+permit (principal in Role::"night", action == Action::"view", resource)
+when { [Category::"labs", Category::"sud_part2", Category::"record_ids"].contains(resource.category) }
+when { resource.departments.containsAny(principal.departments) };
+@id("clerks_with_a_ticket_read_the_log")
+permit (principal in Role::"clerk", action == Action::"read_audit", resource)
+when { principal.references.contains("T-2") };
+@id("who_audits_reads_no_labs")
+forbid (principal in Role::"auditor", action == Action::"view_masked", resource)
+when { resource.category == Category::"labs" };
+"""
+
+
+def two_jobs(*held: tuple[str, str, str]) -> Person:
+    return Person(
+        "u1", "me", "Me", True,
+        tuple(Assignment(role, where, NOON - DAY, None, why) for role, where, why in held),
+    )  # fmt: skip
+
+
+def rows_of(made: DecisionPoint, who: Person, name: str = "lab") -> str:
+    asker = made.asker(who, "TREAT", at=NOON)
+    views = made.entitlement(asker, TABLES, at=NOON, secret="s3cret")
+    return views.read(TableName("public", name)).row_predicate or "true"
+
+
+def test_a_role_counts_in_the_department_it_is_held_in_and_in_no_other() -> None:
+    made = point(IN_HER_DEPARTMENT)
+    mixed = rows_of(made, two_jobs(("night", "east", "T-1"), ("clerk", "west", "T-1")))
+    assert "'east'" in mixed
+    assert "'west'" not in mixed
+    both = rows_of(made, two_jobs(("night", "east", "T-1"), ("night", "west", "T-1")))
+    assert "'east'" in both
+    assert "'west'" in both
+
+
+def test_what_justifies_one_assignment_does_not_justify_another() -> None:
+    made = point(IN_HER_DEPARTMENT)
+    for held, allowed in (
+        ((("clerk", "east", "T-2"), ("night", "east", "T-1")), True),
+        ((("clerk", "east", "T-1"), ("night", "east", "T-2")), False),
+    ):
+        asker = made.asker(two_jobs(*held), "TREAT", at=NOON)
+        assert made.may(asker, "read_audit", at=NOON).allowed is allowed
+
+
+def test_a_forbid_is_asked_of_the_person_as_a_whole() -> None:
+    made = point(IN_HER_DEPARTMENT)
+    assert rows_of(made, two_jobs(("night", "east", "T-1"), ("auditor", "west", "T-1"))) == "false"
+
+
 # ── what does not start ───────────────────────────────────────────────────────────────────────
 
 

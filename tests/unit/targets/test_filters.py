@@ -12,7 +12,7 @@ from chartgate.cedar.values import CedarSet, RecordValue
 from chartgate.datamap.model import Relation
 from chartgate.model.disclosure import Disclosure
 from chartgate.model.principal import EntityUid
-from chartgate.targets.disclosure import PolicyIndex
+from chartgate.targets.disclosure import Asks, PolicyIndex
 from chartgate.targets.formula import (
     ALWAYS,
     NEVER,
@@ -295,7 +295,7 @@ def index() -> PolicyIndex:
 
 
 def test_a_level_needs_a_permit_at_or_above_and_no_forbid_at_or_below() -> None:
-    rules = index().of_whom(ENV).label("labs", ask).at_least
+    rules = index().of_whom(ENV).label("labs", Asks(ask)).at_least
     named = one_of("name", "secret", negated=True)
     assert rules[Disclosure.MASKED].formula == ALWAYS
     assert rules[Disclosure.SUMMARY].formula == named
@@ -307,8 +307,8 @@ def test_a_level_needs_a_permit_at_or_above_and_no_forbid_at_or_below() -> None:
 
 def test_other_actions_are_asked_alone() -> None:
     made = index()
-    assert made.action("create", "labs", ask).formula == ALWAYS
-    refused = made.action("delete", "labs", ask)
+    assert made.action("create", "labs", Asks(ask)).formula == ALWAYS
+    refused = made.action("delete", "labs", Asks(ask))
     assert (refused.formula, refused.determining) == (NEVER, frozenset())
     assert [p.id for p in made.of("create")] == ["never", "writes"]
     assert made.of("create") is made.of("create")
