@@ -380,6 +380,11 @@ def _password(state: State, name: str) -> str:
         given = password_in(Path(os.environ.get("PGPASSFILE") or state.passfile), name)
     if given is None and sys.stdin.isatty():
         given = typer.prompt(f"Password of {name}", hide_input=True, err=True)
+    if given is None and not (state.passfile.exists() or os.environ.get("PGPASSFILE")):
+        raise Misconfigured(
+            f"no password for {name}: a demo's passwords end with it; start it again with "
+            f"`chartgate demo`, or set {PASSWORD}"
+        )
     if given is None:
         raise Misconfigured(f"no password for {name}: set {PASSWORD} or PGPASSFILE")
     return given

@@ -23,7 +23,7 @@ SEES = {
     "rpatel": "appointments and contact data; no clinical data",
     "bcoder": "charges and codes of all; results as normal or not",
     "pofficer": "who saw whom; names, but no clinical detail",
-    "ddba": "initials and pseudonyms; no values",
+    "ddba": "initials and pseudonyms; no clinical values",
 }
 
 

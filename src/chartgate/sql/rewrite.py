@@ -192,6 +192,8 @@ def _shown_as(column: ColumnView) -> str:
     if column.level == "key":
         never = column.full_when == "false"
         return "shown as pseudonyms" if never else "shown as pseudonyms on some rows"
+    if column.level == "mixed" and column.full_when == "false":
+        return "never shown in full"
     return _WORDS.get(column.level, column.level)
 
 

@@ -152,7 +152,7 @@ class Scope:
     def resolve(self, ref: pb.ColumnRef) -> "Col | Relation":
         """What a reference means, marked as used; the reference loses its schema, if it has one."""
         if ref.fields[-1].WhichOneof("node") == "a_star":
-            relation = self._whole(names(ref.fields[:-1]))
+            relation = self._whole(names(ref.fields[:-1]), ref)
             if len(ref.fields) > 2:
                 del ref.fields[: len(ref.fields) - 2]
             relation.use()
@@ -161,15 +161,15 @@ class Scope:
         if len(parts) == 1:
             col = self.column(parts[0])
             if col is None:
-                relation = self._whole(parts)
+                relation = self._whole(parts, ref)
                 relation.use()
                 return relation
         else:
-            relation = self._whole(parts[:-1])
+            relation = self._whole(parts[:-1], ref)
             found = [col for col in relation.cols if col.name == parts[-1]]
             if not found:
                 # (1) alias.name with an unknown name would call a function
-                raise UnknownName("a name after a dot is no column of that table")
+                raise UnknownName(f"{_place(ref)}: what is after a dot is no column of that table")
             if len(found) > 1:
                 raise AmbiguousName("a column name is in that table more than once")
             col = found[0]
@@ -178,15 +178,20 @@ class Scope:
         col.use()
         return col
 
-    def _whole(self, parts: tuple[str, ...]) -> Relation:
+    def _whole(self, parts: tuple[str, ...], ref: pb.ColumnRef) -> Relation:
         relation = None
         if len(parts) == 1:
             relation = self.relation(parts[0])
         elif len(parts) == 2:
             relation = self.relation(parts[1], parts[0])
         if relation is None:
-            raise UnknownName("a name is no column and no table of the FROM clause")
+            raise UnknownName(f"{_place(ref)}: the name is no column and no table of FROM")
         return relation
+
+
+def _place(ref: pb.ColumnRef) -> str:
+    """Where a name stands; the name itself may be a value in the wrong kind of quotes."""
+    return f"near character {ref.location + 1}"
 
 
 def _is_called(relation: Relation, alias: str, schema: str | None) -> bool:

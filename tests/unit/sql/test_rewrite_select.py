@@ -10,8 +10,8 @@ import pytest
 
 from chartgate.errors import Refused
 from chartgate.sql.parse import MAX_BYTES, SyntaxRefused, split
-from chartgate.sql.rewrite import rewrite
-from chartgate.sql.statement import Kind, Rewritten, Sought
+from chartgate.sql.rewrite import limited, rewrite
+from chartgate.sql.statement import Kind, Rewritten, Sought, TableRead
 from chartgate.sql.views import Column, ColumnView, Table, TableName, TableView
 
 TABLES = {
@@ -389,3 +389,27 @@ def test_tables_are_told_with_the_columns_referred_to() -> None:
     told = {str(read.table): read.columns for read in done.tables}
     assert told == {"ehr.patient": ("id", "name"), "ehr.lab": ("pid",)}
     assert (done.kind, done.read_only) == (Kind.SELECT, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("SELECT nope FROM patient", "near character 8: the name is no column"),
+        ("SELECT 1 FROM patient p WHERE p.nope = 1", "near character 31: what is after a dot"),
+    ],
+)
+def test_a_misspelt_name_is_told_by_its_place_and_not_repeated(text: str, told: str) -> None:
+    with pytest.raises(Refused, match=told) as refused:
+        rewritten(text)
+    assert "nope" not in str(refused.value)
+
+
+def test_a_column_that_differs_by_row_says_whether_it_is_ever_shown_in_full() -> None:
+    def said(full_when: str) -> tuple[str, ...]:
+        column = ColumnView("value", "NULL", "mixed", clear=False, full_when=full_when)
+        table = Table(TableName("public", "lab_result"), 1, (Column("value", "text"),))
+        view = TableView(table, None, (column,))
+        return limited((TableRead(table.name, ("value",), view),))
+
+    assert said("false") == ("lab_result: value never shown in full",)
+    assert said("this.mine") == ("lab_result: value in full on some rows only",)
