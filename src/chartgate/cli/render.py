@@ -186,7 +186,7 @@ def _statements(
                 ),
                 (
                     ("as", _role(row)),
-                    ("how", _how(row)),
+                    ("how", _how(row) + _count(row)),
                     _what(row),
                     ("policies", ", ".join((*row.determining, *row.grants))),
                 ),
@@ -342,6 +342,10 @@ def _patients(row: StatementRow) -> str:
         return f"counted, not listed; {_rows(row.rows)}"
     written = f", {row.patients_written} written" if row.patients_written else ""
     return f"{row.patients_seen} seen{written}; {_rows(row.rows)}"
+
+
+def _count(row: StatementRow) -> str:
+    return "" if row.outcome is Outcome.REFUSED else f"; {_rows(row.rows)}"
 
 
 def _rows(number: int) -> str:
