@@ -6,6 +6,7 @@ verifies, and each statement's keys are among the patients of that statement's r
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 from chartgate.adapters.log_verify import verify
 from chartgate.adapters.state import State
+from chartgate.errors import Corrupt
 from chartgate.model.event import Decision, NodeStarted, NodeStopped, Release, SessionStarted
 
 pytestmark = pytest.mark.system
@@ -169,3 +171,17 @@ def test_a_gateway_that_is_asked_to_stop_tells_its_clients_and_the_log(
         assert any(isinstance(e, NodeStopped) for e in events)
         reasons = [getattr(e, "reason", "") for e in events]
         assert "the gate is shutting down" in reasons
+
+
+def test_a_log_that_was_put_back_is_not_gone_on_with(root: Path, open_gate: Any) -> None:
+    with open_gate(root) as gate, gate.connect("nadams") as nurse:
+        nurse.execute("SELECT patient_id FROM patient LIMIT 1").fetchall()
+    state = State(root)
+    older = root / "older"
+    shutil.copytree(state.log_dir, older)
+    with open_gate(root) as gate, gate.connect("nadams") as nurse:
+        nurse.execute("SELECT last_name FROM patient").fetchall()
+    shutil.rmtree(state.log_dir)
+    older.rename(state.log_dir)
+    with pytest.raises(Corrupt), open_gate(root):
+        pass

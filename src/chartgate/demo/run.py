@@ -34,7 +34,7 @@ from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_files import load_decision_point
 from chartgate.adapters.signing import load_or_create_signer
 from chartgate.adapters.source_catalog import read_source
-from chartgate.adapters.state import Instance, State
+from chartgate.adapters.state import Instance, RolledBack, State
 from chartgate.adapters.upstream import UpstreamAddress
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.gate_session import Source
@@ -184,7 +184,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
             if port != ready.instance.port:
                 state.save_instance(msgspec.structs.replace(ready.instance, port=port))
             log_socket = await serve_log_socket(state.log_socket, log.append)
-            keeper = asyncio.get_running_loop().create_task(_keep_checkpoint(state, log))
+            keeper = asyncio.get_running_loop().create_task(_keep_checkpoint(state, log, files))
             try:
                 yield port
             finally:
@@ -204,14 +204,20 @@ async def _listening(gateway: Gateway, instance: Instance) -> int:
         raise unheard(instance.host, instance.port, exc) from exc
 
 
-async def _keep_checkpoint(state: State, log: LogWriter) -> None:
+async def _keep_checkpoint(state: State, log: LogWriter, files: LogFiles) -> None:
     """Keep the newest checkpoint outside the log's folder, where its verifier looks for it."""
     kept = ""
     while True:
         await asyncio.sleep(_CHECKPOINT_SECONDS)
-        if log.checkpoint != kept:
-            kept = log.checkpoint
-            await asyncio.to_thread(state.save_checkpoint, kept)
+        if log.checkpoint == kept:
+            continue
+        try:
+            await asyncio.to_thread(state.save_checkpoint, log.checkpoint)
+        except (RolledBack, OSError) as exc:
+            # Evidence that cannot be checked from outside is not worth releasing data for.
+            files.poison(f"its checkpoint cannot be kept: {exc}")
+            return
+        kept = log.checkpoint
 
 
 def _load(state: State, server: EmbeddedPostgres, data: Path | None, progress: Progress) -> str:
