@@ -317,7 +317,7 @@ def _shown(row: StatementRow) -> str:
         if "withheld" in used.levels:
             levels.append(f"withheld {', '.join(used.levels['withheld'])}")
         parts.append(f"{used.table} ({'; '.join(levels)})" if levels else used.table)
-    return ", ".join(parts) or row.action
+    return ", ".join(parts) or "no table"
 
 
 def _how(row: StatementRow) -> str:
