@@ -234,11 +234,15 @@ class Sheet:
                 tour.SEES[username],
             )
         out.print(table)
-        others = ", ".join(p.username for p in PEOPLE if p.username not in tour.MAIN)
+        others = ", ".join(
+            f"{p.username} ({p.title.lower()})" for p in PEOPLE if p.username not in tour.MAIN
+        )
         out.print(f"Also there: {others}.")
         out.print(
-            "Purpose is why they ask, unless they say otherwise (SET chartgate.purpose = '…')."
+            "Purpose is why they ask (TREAT treatment, PATADMIN patient administration, HPAYMT "
+            "payment, HCOMPL compliance, HSYSADMIN system administration), unless they say otherwise:"
         )
+        screen.lines(out, ["SET chartgate.purpose = 'ETREAT';  -- emergency treatment"])
         screen.heading(out, "Log in, in another terminal")
         screen.lines(out, [self.short_psql(tour.MAIN[0])])
         screen.heading(out, "or with any psql")

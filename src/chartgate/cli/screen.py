@@ -133,7 +133,7 @@ def lines(out: Console, texts: Sequence[str], *, indent: str = "  ") -> None:
 
 def plain_table(*headings: str, close: bool = False) -> Table:
     """A table without a frame; ``close``: narrow columns whose cells are cut, not broken."""
-    gap = 0 if close else 2  # the frame itself leaves one
+    gap = 0 if close else 1  # the frame itself leaves one
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0), show_edge=False)
     for text in headings:
         table.add_column(text, overflow="ellipsis" if close else "fold", no_wrap=close)
