@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
         if isinstance(v, datetime)
         else v.replace(day=1)
     ),
+    "hundreds": lambda v: (v / 100).quantize(Decimal(1), ROUND_HALF_UP) * 100,
     "day": lambda v: v.replace(hour=0, minute=0, second=0, microsecond=0),
     "birth": lambda v: v.replace(month=1, day=1) if v > months(date.today(), 90) else None,
     "initial": lambda v: v[:1] + ".",

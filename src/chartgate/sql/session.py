@@ -85,7 +85,7 @@ def set_variable(stmt: pb.VariableSetStmt) -> Setting | SetPurpose:
         return SetPurpose("" if back else _value(stmt))
     rule = SETTINGS.get(name)
     if rule is None or stmt.kind == pb.VAR_SET_CURRENT:
-        raise NotAllowed("SET of a setting that is not listed")
+        raise _unlisted("SET", name)
     if not rule.settable:
         raise NotAllowed(f"SET {name}: this setting can only be shown")
     local = "LOCAL " if stmt.is_local else ""
@@ -131,7 +131,7 @@ def show_variable(stmt: pb.VariableShowStmt) -> Setting | ShowPurpose:
         return ShowPurpose()
     rule = SETTINGS.get(name)
     if rule is None:
-        raise NotAllowed("SHOW of a setting that is not listed")
+        raise _unlisted("SHOW", name)
     return Setting(name, f"SHOW {name}", "show", None, rule.virtual)
 
 
@@ -162,3 +162,12 @@ def housekeeping(node: pb.Node) -> str:
             if node.unlisten_stmt.conditionname:
                 raise NotAllowed("UNLISTEN of a channel is not allowed")
             return "UNLISTEN *"
+
+
+def _unlisted(verb: str, name: str) -> NotAllowed:
+    """Names the setting to whoever wrote it; the log has no names that somebody made up."""
+    shown = name[:64] if name.replace(".", "_").isidentifier() else "of that name"
+    return NotAllowed(
+        f"{verb} {shown} is not allowed: the setting is not on the list",
+        recorded=f"{verb} of a setting that is not on the list",
+    )
