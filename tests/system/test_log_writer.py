@@ -308,3 +308,69 @@ def test_no_acknowledged_entry_is_lost_when_the_process_is_killed(log, signer):
     assert len(acknowledged) > ROUNDS
     LogFiles.open(log, signer).close()
     assert verify(log, signer.vkey, known).unfinished == 0
+
+
+async def test_what_is_on_disk_is_not_released_by_a_log_that_has_failed(log, signer):
+    disk = CountingDisk()
+    writer = LogWriter(LogFiles.open(log, signer, disk=disk))
+    decision = await writer.append([b"decision"])
+    await writer.settled(decision)
+    disk.fail_at = 0
+    writer.post([b"lost"])
+    with pytest.raises(LogUnavailable):
+        await writer.append([b"also lost"])
+    with pytest.raises(LogUnavailable):
+        await writer.settled(decision)
+    await writer.close()
+
+
+async def test_a_poisoned_log_releases_nothing_from_that_moment_on(log, signer):
+    files = LogFiles.open(log, signer)
+    writer = LogWriter(files)
+    decision = await writer.append([b"decision"])
+    files.poison("its checkpoint cannot be kept")
+    for refused in (writer.settled(decision), writer.append([b"x"]), writer.place([b"x"])):
+        with pytest.raises(LogUnavailable, match="cannot be kept"):
+            await refused
+    await writer.close()
+
+
+async def test_poison_reaches_what_lingers_and_who_waits_for_it(log, signer):
+    files = LogFiles.open(log, signer)
+    writer = LogWriter(files)
+    placed = await writer.place([b"decision"])
+    waiter = asyncio.ensure_future(writer.settled(placed))
+    files.poison("its checkpoint cannot be kept")
+    async with asyncio.timeout(5):
+        with pytest.raises(LogUnavailable, match="cannot be kept"):
+            await waiter
+    await writer.close()
+    assert verify(log, signer.vkey, None).size == 0
+
+
+async def test_nobody_waits_for_an_entry_that_was_never_placed(log, signer):
+    writer = LogWriter(LogFiles.open(log, signer))
+    placed = await writer.place([b"0"])
+    async with asyncio.timeout(5):
+        with pytest.raises(LogUnavailable):
+            await writer.settled(placed + 1)
+    await writer.close()
+
+
+async def test_places_are_kept_when_a_queue_is_written_in_several_commits(log, signer):
+    disk = CountingDisk()
+    writer = LogWriter(LogFiles.open(log, signer, disk=disk, segment_leaves=1024))
+    before = disk.syncs
+    places = [await writer.place([b"%d/%d" % (n, i) for i in range(300)]) for n in range(12)]
+    gone = asyncio.ensure_future(writer.settled(places[3]))
+    last = asyncio.ensure_future(writer.settled(places[-1] + 299))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await writer.settled(places[5])
+    assert writer.size > places[5]
+    await last
+    assert writer.size == 3600
+    assert disk.syncs - before > 1
+    await writer.close()
+    entries = dict(LogReader(log).entries())
+    assert [entries[at] for at in places] == [b"%d/0" % n for n in range(12)]

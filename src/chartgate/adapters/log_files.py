@@ -173,7 +173,7 @@ class LogFiles:
 
         A caller that packs and switches on its own says ``roll=False``.
         """
-        self._check_usable()
+        self.check_usable()
         check_entries(entries)
         if roll:
             self.roll()
@@ -202,7 +202,7 @@ class LogFiles:
 
     def pack(self) -> Packed:
         """Step (1). Appends with ``roll=False`` may go on meanwhile, in another thread."""
-        self._check_usable()
+        self.check_usable()
         with _Poisoning(self):
             first, border = self._first, self._first + self._leaves
             frames, _ = wal.scan((self._directory / wal_name(first)).read_bytes())
@@ -220,7 +220,7 @@ class LogFiles:
 
     def switch(self, done: Packed) -> None:
         """Steps (2) and (3): the WAL goes on behind the segment. Never beside an append."""
-        self._check_usable()
+        self.check_usable()
         with _Poisoning(self):
             old = self._directory / wal_name(done.first)
             with old.open("rb") as file:
@@ -255,7 +255,8 @@ class LogFiles:
         """Refuse every further append, for this reason."""
         self._broken = self._broken or reason
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise ``LogUnavailable`` if the log is poisoned or closed."""
         if self._broken is not None:
             raise LogUnavailable(f"the audit log takes no entries: {self._broken}")
 

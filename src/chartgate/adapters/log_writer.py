@@ -110,10 +110,16 @@ class LogWriter:
         return self._put(entries, None)
 
     async def settled(self, index: int) -> None:
-        """Returns once the entry with this index is on the medium."""
+        """Returns once the entry with this index is on the medium.
+
+        A log that has failed lets nothing go, be it on the medium or not.
+        """
+        self._check_sound()
         if index < self._files.size:
             return
         self._check_usable()
+        if index >= self._next:
+            raise LogUnavailable("the audit log has promised no such entry")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settling.append((index, done))
         self._commit_now()
@@ -157,11 +163,20 @@ class LogWriter:
     def _is_full(self) -> bool:
         return self._queued >= self._max_queued or self._queued_bytes >= MAX_QUEUED_BYTES
 
-    def _check_usable(self) -> None:
+    def _check_sound(self) -> None:
+        if self._failure is None and self._files.is_poisoned and not self._closing:
+            # Poisoned beside us: it is not for the next commit to find out.
+            try:
+                self._files.check_usable()
+            except LogUnavailable as exc:
+                self._fail([], exc)
         if self._failure is not None:
             raise LogUnavailable(str(self._failure)) from self._failure
-        if self._closing:
+
+    def _check_usable(self) -> None:
+        if self._failure is None and self._closing:
             raise LogUnavailable("the audit log takes no entries: it is closing")
+        self._check_sound()
 
     def _put(self, entries: Sequence[bytes], done: "asyncio.Future[int] | None") -> int:
         waiting = _Waiting(tuple(entries), sum(map(len, entries)), self._next, done)
