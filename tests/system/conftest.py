@@ -26,6 +26,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -156,7 +157,7 @@ def load_hospital() -> Callable[..., None]:
 def served(ready: Prepared, **limits: float) -> Iterator[int]:
     """The gateway of ``ready`` on a thread of its own; answers the port."""
     loop = asyncio.new_event_loop()
-    started: asyncio.Future[int] = loop.create_future()
+    started: Future[int] = Future()
     stop = asyncio.Event()
 
     async def serve() -> None:
@@ -167,7 +168,7 @@ def served(ready: Prepared, **limits: float) -> Iterator[int]:
         except BaseException as exc:
             if started.done():
                 raise
-            started.set_exception(exc)
+            started.set_exception(exc)  # a start that failed is told at once
 
     failures: list[BaseException] = []
 
@@ -180,11 +181,8 @@ def served(ready: Prepared, **limits: float) -> Iterator[int]:
     thread = threading.Thread(target=run, name="gate")
     thread.start()
 
-    async def wait() -> int:
-        return await asyncio.shield(started)
-
     try:
-        yield asyncio.run_coroutine_threadsafe(wait(), loop).result(30)
+        yield started.result(30)
     finally:
         if thread.is_alive():
             loop.call_soon_threadsafe(stop.set)

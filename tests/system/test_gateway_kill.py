@@ -22,7 +22,7 @@ import pytest
 
 from chartgate.adapters.log_verify import verify
 from chartgate.adapters.state import State
-from chartgate.errors import Corrupt
+from chartgate.errors import Corrupt, LogUnavailable
 from chartgate.model.event import Decision, NodeStarted, NodeStopped, Release, SessionStarted
 
 pytestmark = pytest.mark.system
@@ -185,3 +185,61 @@ def test_a_log_that_was_put_back_is_not_gone_on_with(root: Path, open_gate: Any)
     older.rename(state.log_dir)
     with pytest.raises(Corrupt), open_gate(root):
         pass
+
+
+def test_a_log_put_back_never_grows_past_what_was_left(root: Path, open_gate: Any) -> None:
+    state = State(root)
+    with open_gate(root):
+        pass
+    older = root / "older"
+    shutil.copytree(state.log_dir, older)
+    with open_gate(root) as gate, gate.connect("nadams") as nurse:
+        nurse.execute("SELECT last_name FROM patient").fetchall()
+    left = state.known_checkpoint()
+    shutil.rmtree(state.log_dir)
+    older.rename(state.log_dir)
+    served = False
+    with pytest.raises(Corrupt, match="cut off"), open_gate(root):
+        served = True
+    assert not served
+    assert state.known_checkpoint() == left
+
+
+def test_a_start_needs_the_log_when_its_checkpoint_is_there_and_no_checkpoint_when_the_log_is(
+    root: Path, open_gate: Any
+) -> None:
+    state = State(root)
+    with open_gate(root):
+        pass
+    kept = state.known_checkpoint()
+    state.checkpoint_file.unlink()
+    with open_gate(root) as gate:
+        gate.connect("nadams").close()
+    assert state.known_checkpoint() != kept
+    for file in state.log_dir.iterdir():
+        file.unlink()
+    served = False
+    with pytest.raises(Corrupt, match="is gone"), open_gate(root):
+        served = True
+    assert not served
+
+
+def ask_on(connection: psycopg.Connection[Any], seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        connection.execute("SELECT last_name FROM patient").fetchall()
+
+
+def test_a_checkpoint_that_cannot_be_kept_ends_every_release(
+    root: Path, open_gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chartgate.demo.run._CHECKPOINT_SECONDS", 0.3)
+
+    def damage_and_ask() -> None:
+        with open_gate(root) as gate, gate.connect("nadams") as nurse:
+            State(root).checkpoint_file.write_text("not a checkpoint", "utf-8")
+            with pytest.raises(psycopg.OperationalError, match="audit log"):
+                ask_on(nurse, seconds=20)
+
+    with pytest.raises((Corrupt, LogUnavailable)):  # what the node itself ends with
+        damage_and_ask()

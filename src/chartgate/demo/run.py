@@ -28,11 +28,12 @@ from chartgate.adapters.embedded_postgres import PORT as SOCKET_PORT
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
 from chartgate.adapters.gateway import IDLE_SECONDS, Gateway, GatewayConfig
 from chartgate.adapters.keys import KeyStore, TokenKeys
-from chartgate.adapters.log_files import LogFiles
+from chartgate.adapters.log_files import LogFiles, OnRecovered
 from chartgate.adapters.log_socket import serve_log_socket
+from chartgate.adapters.log_verify import verify
 from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_files import load_decision_point
-from chartgate.adapters.signing import load_or_create_signer
+from chartgate.adapters.signing import Signer, load_or_create_signer
 from chartgate.adapters.source_catalog import read_source
 from chartgate.adapters.state import Instance, RolledBack, State
 from chartgate.adapters.upstream import UpstreamAddress
@@ -52,7 +53,7 @@ from chartgate.demo.folder import (
 from chartgate.demo.generator import generate
 from chartgate.demo.people import PEOPLE
 from chartgate.demo.shipped import shipped
-from chartgate.errors import Misconfigured
+from chartgate.errors import ChartgateError, Misconfigured
 from chartgate.model.event import Event, NodeStarted, NodeStopped, Recovered, encode
 from chartgate.pgwire.scram import mint_verifier
 
@@ -142,8 +143,8 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
     state = ready.state
     signer = load_or_create_signer(state.log_key, ready.instance.origin)
     dropped: list[tuple[int, str]] = []
-    files = LogFiles.open(
-        state.log_dir, signer, on_recovered=lambda size, digest: dropped.append((size, digest))
+    files = _same_log(
+        state, signer, on_recovered=lambda size, digest: dropped.append((size, digest))
     )
     log = LogWriter(files)
     try:
@@ -184,13 +185,17 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
             if port != ready.instance.port:
                 state.save_instance(msgspec.structs.replace(ready.instance, port=port))
             log_socket = await serve_log_socket(state.log_socket, log.append)
-            keeper = asyncio.get_running_loop().create_task(_keep_checkpoint(state, log, files))
+            ending = asyncio.Event()
+            keeper = asyncio.get_running_loop().create_task(
+                _keep_checkpoint(state, log, files, ending)
+            )
             try:
                 yield port
             finally:
-                keeper.cancel()
+                ending.set()
                 await log_socket.close()
                 await gateway.close()
+                await keeper  # what it is writing must not come after what is written last
         await log.append((encode(NodeStopped(at=_stamp(), node=NODE, reason="asked to stop")),))
     finally:
         await log.close()
@@ -204,20 +209,43 @@ async def _listening(gateway: Gateway, instance: Instance) -> int:
         raise unheard(instance.host, instance.port, exc) from exc
 
 
-async def _keep_checkpoint(state: State, log: LogWriter, files: LogFiles) -> None:
+def _same_log(state: State, signer: Signer, *, on_recovered: OnRecovered) -> LogFiles:
+    """Open the log, if it is the one that was left: nothing is signed on top of another.
+
+    The checkpoint kept outside its folder says so; the first start has none.
+    """
+    known = state.known_checkpoint()
+    if known is not None and not any(state.log_dir.glob("wal-*")):
+        raise RolledBack(f"the audit log in {state.log_dir} is gone; its checkpoint is still there")
+    files = LogFiles.open(state.log_dir, signer, on_recovered=on_recovered)
+    try:
+        if known is not None:
+            verify(state.log_dir, signer.vkey, known)
+    except BaseException:
+        files.poison("it is not the log that was left")
+        files.close()
+        raise
+    return files
+
+
+async def _keep_checkpoint(
+    state: State, log: LogWriter, files: LogFiles, ending: asyncio.Event
+) -> None:
     """Keep the newest checkpoint outside the log's folder, where its verifier looks for it."""
     kept = ""
-    while True:
-        await asyncio.sleep(_CHECKPOINT_SECONDS)
-        if log.checkpoint == kept:
+    while not ending.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ending.wait(), _CHECKPOINT_SECONDS)
+        checkpoint = log.checkpoint
+        if checkpoint == kept:
             continue
         try:
-            await asyncio.to_thread(state.save_checkpoint, log.checkpoint)
-        except (RolledBack, OSError) as exc:
+            await asyncio.to_thread(state.save_checkpoint, checkpoint)
+        except (ChartgateError, OSError, ValueError) as exc:
             # Evidence that cannot be checked from outside is not worth releasing data for.
-            files.poison(f"its checkpoint cannot be kept: {exc}")
+            files.poison(f"its checkpoint cannot be kept ({type(exc).__name__})")
             return
-        kept = log.checkpoint
+        kept = checkpoint
 
 
 def _load(state: State, server: EmbeddedPostgres, data: Path | None, progress: Progress) -> str:
