@@ -134,18 +134,23 @@ class DecisionPoint:
 
     def may(self, asker: Asker, action: str, *, at: datetime) -> Answer:
         """Whether an action on the audit log (``read_audit`` …) is allowed."""
-        answers = [
-            authorize(
-                self.policies,
-                self.env(part, action, _LOG, (Entity(_LOG),), at=at),
+
+        def answer(one: Asker, effect: str) -> Answer:
+            return authorize(
+                [policy for policy in self.policies.policies if policy.effect == effect],
+                self.env(one, action, _LOG, (Entity(_LOG),), at=at),
                 forbid_error_denies=True,
             )
-            for part in (asker, *asker.parts)
-        ]
-        whole, parts = answers[0], answers[1:]
-        if whole.allowed and not any(part.allowed for part in parts):
-            return replace(whole, allowed=False, determining=())
-        return whole
+
+        taken = answer(asker, "forbid")
+        if taken.determining:
+            return taken
+        given = [answer(part, "permit") for part in asker.parts]
+        return Answer(
+            any(part.allowed for part in given),
+            tuple(dict.fromkeys(name for part in given for name in part.determining)),
+            tuple(dict.fromkeys(failed for part in (taken, *given) for failed in part.errors)),
+        )
 
     def env(
         self,

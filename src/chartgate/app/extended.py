@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from chartgate.app.commands import Command, Talk
+from chartgate.app.entitlement import Entitlement
 from chartgate.app.exchange import Exchange, Expected
 from chartgate.app.execution import Execution
 from chartgate.app.gate_session import Looked, Planned
@@ -141,9 +142,13 @@ class ExtendedProtocol:
     def _prepared(
         self, name: str, statement: ParsedStatement | None, types: tuple[int, ...]
     ) -> Prepared:
-        planned, entitlement = Planned(None, "", "empty", ""), None
+        planned = Planned(None, "", "empty", "")
+        entitlement: Entitlement | None = None
         if statement is not None:
-            planned, entitlement = self._session.plan(statement), self._session.entitlement()
+            # In this order: when time passes between the two, the plan counts as the older one's
+            # and is made again before it runs.
+            entitlement = self._session.entitlement()
+            planned = self._session.plan(statement)
             if isinstance(planned.step, SetPurpose):
                 self._session.check_claim(planned.step.value)
         upstream = self._fresh("s") if name else ""

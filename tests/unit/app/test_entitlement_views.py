@@ -515,3 +515,27 @@ def test_another_schema_has_another_fingerprint() -> None:
     tables = list(TABLES.values())
     assert fingerprint(tables) == fingerprint(reversed(tables))
     assert fingerprint(tables) != fingerprint(tables[1:])
+
+
+@pytest.mark.parametrize(
+    ("condition", "allowed"),
+    [
+        # A forbid that only one of her assignments would meet does not meet her.
+        ('unless { principal in Role::"auditor" }', True),
+        # One that only the whole of her meets does.
+        ('when { principal in Role::"clerk" && principal in Role::"night" }', False),
+        # One that cannot be evaluated does.
+        ('when { principal == User::"me" && User::"absent".departments.isEmpty() }', False),
+    ],
+)  # fmt: skip
+def test_the_log_too_asks_permits_of_an_assignment_and_forbids_of_the_person(
+    condition: str, allowed: bool
+) -> None:
+    scope = 'forbid (principal, action == Action::"read_audit", resource)'
+    made = point(f'{IN_HER_DEPARTMENT}\n@id("forbidden")\n{scope} {condition};')
+    held = two_jobs(("clerk", "east", "T-2"), ("night", "west", "T-1"), ("auditor", "west", "T-1"))
+    answer = made.may(made.asker(held, "TREAT", at=NOON), "read_audit", at=NOON)
+    assert answer.allowed is allowed
+    assert answer.determining == (
+        ("clerks_with_a_ticket_read_the_log",) if allowed else ("forbidden",)
+    )

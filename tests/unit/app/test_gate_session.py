@@ -7,12 +7,21 @@ import pytest
 
 from chartgate.adapters.policy_files import load_decision_point
 from chartgate.app.entitlement import DecisionPoint
-from chartgate.app.gate_session import MAX_SOUGHT, AccessEnded, GateSession, Looked, Source
+from chartgate.app.exchange import Exchange
+from chartgate.app.extended import ExtendedProtocol
+from chartgate.app.gate_session import (
+    MAX_SOUGHT,
+    AccessEnded,
+    GateSession,
+    Looked,
+    Planned,
+    Source,
+)
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import Refused
 from chartgate.model.principal import Assignment, Person
-from chartgate.sql.parse import split
+from chartgate.sql.parse import ParsedStatement, split
 from chartgate.sql.statement import Sought
 
 START = datetime(2026, 12, 31, 23, 0, tzinfo=UTC)
@@ -120,3 +129,24 @@ def test_a_savepoint_may_be_named_after_a_patient_and_the_log_does_not_say_so(
 def test_a_search_path_is_shown_as_it_is_in_force(session: GateSession) -> None:
     (statement,) = split("SHOW search_path")
     assert session.plan(statement).upstream == "SELECT 'public'::pg_catalog.text AS \"search_path\""
+
+
+def test_a_plan_belongs_to_the_entitlement_it_was_made_for_though_the_clock_moves_meanwhile(
+    session: GateSession, hospital: Hospital
+) -> None:
+    """An assignment ends while a statement is being planned: the plan must not outlive it."""
+    protocol = ExtendedProtocol(Exchange(session))
+    (statement,) = split("SHOW chartgate.purpose")
+    plan = session.plan
+
+    def slow(one: ParsedStatement) -> Planned:
+        made = plan(one)
+        hospital.roles = ["nurse"]
+        return made
+
+    session.plan = slow  # type: ignore[method-assign]
+    prepared = protocol._prepared("", statement, ())
+    assert prepared.planned.asker is not None
+    assert set(prepared.planned.asker.roles) == {"nurse", "privacy_officer"}
+    # What is current now is another: it is decided again before it may run.
+    assert prepared.entitlement is not session.entitlement()
