@@ -95,7 +95,11 @@ async def connect_upstream(
                 },
             )
             wire.write(startup.encode())
-            return await _log_in(wire, address, nonce)
+            try:
+                return await _log_in(wire, address, nonce)
+            except BaseException:
+                wire.abort()  # given up, cancelled or refused: nobody else would close it
+                raise
     except (OSError, TimeoutError, ConnectionEnded) as exc:
         raise SourceUnavailable("the source database cannot be reached") from exc
 
