@@ -100,6 +100,8 @@ class Exchange:
         self._decided: list[Execution] = []
         self._active: list[Execution] = []
         self._out: list[_Out] = []
+        self._newest: int | None = None
+        """Place in the log of the session's newest decision."""
 
     @property
     def is_skipping(self) -> bool:
@@ -196,7 +198,7 @@ class Exchange:
             group = decided[start : start + _TOGETHER]
             first: int = yield Post(tuple(e.decision for e in group))
             for offset, execution in enumerate(group):
-                execution.index = first + offset
+                execution.index = self._newest = first + offset
                 if execution.is_write:
                     last_write = execution.index
         if last_write is not None:
@@ -370,9 +372,9 @@ class Exchange:
             events.extend(execution.releases())
         for start in range(0, len(events), _TOGETHER):
             yield Record(tuple(events[start : start + _TOGETHER]))
-        decided = [e.index for e in self._active if e.index is not None]
-        if not events and decided:
-            yield Await(max(decided))
+        if not events and self._newest is not None:
+            # Also when it is on disk for long: a log that has failed since lets nothing go.
+            yield Await(self._newest)
         out, self._out = self._out, []
         if out:
             yield ToClient(b"".join(self._bytes(part) for part in out))

@@ -352,7 +352,7 @@ class Log:
     def wait(self, first: int) -> int:
         if first >= len(self.durable):
             self.commit()
-        if first >= len(self.durable):
+        if self.is_broken or first >= len(self.durable):
             raise LogUnavailable("broken")
         return first
 
