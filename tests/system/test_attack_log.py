@@ -92,3 +92,18 @@ def test_the_log_does_not_repeat_a_relation_name_that_somebody_made_up(gate: Any
         "a catalog relation that is not on the allow-list",
     ]
     assert not any("pelham" in e.statement for e in refused)
+
+
+def test_whom_a_refused_statement_looked_for_is_recorded(gate: Any) -> None:
+    with gate.connect("rpatel", autocommit=True) as person:
+        since = gate.size
+        for refused in (
+            "SELECT pg_sleep(1) FROM patient WHERE patient_id = 3",
+            "SELECT * FROM nowhere WHERE patient_id IN (3, 4)",
+            "UPDATE patient SET ssn = 'x' WHERE patient_id = '3'",
+        ):
+            with pytest.raises(psycopg.Error):
+                person.execute(refused)
+    sought = [e.sought for _, e in gate.events(since) if getattr(e, "allowed", True) is False]
+    three, four = (next(iter(gate.tokens([key]))) for key in (3, 4))
+    assert sought == [(three,), (three, four), (three,)]

@@ -124,7 +124,8 @@ class Conversation:
         except Refused as exc:
             self._x.withdraw()
             redacted = "; ".join(self._session.redacted(s) for s in statements)
-            yield from self._refuse(exc, redacted, len(text.encode()))
+            sought = self._session.sought_by(statements)
+            yield from self._refuse(exc, redacted, len(text.encode()), sought)
             return
         self._extended.simple_query_sent()
         self._x.send(Query("; ".join(texts)), Expected(slots=slots))
@@ -160,8 +161,10 @@ class Conversation:
             slots.append(Expected(execution=execution, planned=planned))
         return slots, texts
 
-    def _refuse(self, reason: Refused, statement: str, length: int) -> Talk:
-        execution = self._x.refuse(reason, statement=statement, length=length)
+    def _refuse(
+        self, reason: Refused, statement: str, length: int, sought: tuple[str, ...] = ()
+    ) -> Talk:
+        execution = self._x.refuse(reason, statement=statement, length=length, sought=sought)
         self._extended.simple_query_sent()
         self._x.send(Query(REFUSED_TEXT), Expected(slots=[Expected(execution=execution)]))
         yield from self._x.exchange()

@@ -116,10 +116,17 @@ class Exchange:
         decision = self.session.allowed(request, planned, looked)
         return self._pending(Execution(self.session, request, planned, decision))
 
-    def refuse(self, reason: ChartgateError, *, statement: str = "", length: int = 0) -> Execution:
-        """A statement was refused."""
+    def refuse(
+        self,
+        reason: ChartgateError,
+        *,
+        statement: str = "",
+        length: int = 0,
+        sought: tuple[str, ...] = (),
+    ) -> Execution:
+        """A statement was refused; ``sought`` are the patients that it looked for."""
         request = self.session.next_request()
-        decision = self.session.refused(request, reason.recorded, length, statement)
+        decision = self.session.refused(request, reason.recorded, length, statement, sought)
         execution = Execution(self.session, request, None, decision, refusal=str(reason))
         execution.sqlstate = reason.sqlstate
         return self._pending(execution)

@@ -123,7 +123,8 @@ class ExtendedProtocol:
                 text = held.planned.statement
             case Execute(name) if (portal := self._portals.get(name)) is not None:
                 text = portal.prepared.planned.statement
-        execution = self._x.refuse(reason, statement=text, length=length)
+        sought = self._session.sought_by(() if statement is None else (statement,))
+        execution = self._x.refuse(reason, statement=text, length=length, sought=sought)
         self._x.send(Parse(NOWHERE, REFUSED_TEXT), Expected(execution=execution, undo=undo))
 
     # (1) Parse.

@@ -6,8 +6,10 @@ ended or a control link that was lost takes effect on the next statement, withou
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final, Protocol
 
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
@@ -20,6 +22,7 @@ from chartgate.model.principal import Person
 from chartgate.sql.parse import ParsedStatement
 from chartgate.sql.redact import statement_class
 from chartgate.sql.rewrite import rewrite
+from chartgate.sql.seeking import sought_by_name
 from chartgate.sql.statement import (
     Kind,
     Rewritten,
@@ -192,6 +195,7 @@ class GateSession:
         self._plans: Final[PlanCache[Planned]] = PlanCache()
         self._known_tokens: dict[tuple[int, str, str], str] = {}
         self._known_names: frozenset[str] | None = None
+        self._domains: dict[str, str] | None = None
         self._first_claim = ""
         self.person: Person = self._current_person()
 
@@ -268,6 +272,21 @@ class GateSession:
             return self.point.asker(person, self.purpose, at=at)
         except PurposeRefused as exc:
             raise AccessEnded("your access has ended: none of your roles has a purpose") from exc
+
+    def sought_by(self, statements: Iterable[ParsedStatement]) -> tuple[str, ...]:
+        """Tokens of the patients that refused statements look for by a constant."""
+        if self._domains is None:
+            self._domains = {
+                column: domain
+                for table in self.point.data_map.tables
+                for column, domain in self.point.plan(table).patient_columns.items()
+            }
+        looked = Looked(self)
+        for statement in statements:
+            found = islice(sought_by_name(statement.node, self._domains), MAX_SOUGHT)
+            with suppress(Refused):  # too many to list: what was listed stays
+                looked.add(found)
+        return looked.tokens[:MAX_SOUGHT]
 
     def redacted(self, statement: ParsedStatement | None) -> str:
         """The text of a statement as the log may hold it; empty for one that was not read."""
@@ -403,7 +422,14 @@ class GateSession:
             raise Refused("the statement is too large to be recorded")
         return decision
 
-    def refused(self, request: str, reason: str, length: int, statement: str = "") -> Decision:
+    def refused(
+        self,
+        request: str,
+        reason: str,
+        length: int,
+        statement: str = "",
+        sought: tuple[str, ...] = (),
+    ) -> Decision:
         """The event of a refused statement: what was refused, in words, without values."""
         current = self._entitlement
         return self._decision(
@@ -414,6 +440,7 @@ class GateSession:
             asker=current.asker if current is not None else Asker(self.person, (), self.purpose),
             reason=reason,
             length=length,
+            sought=sought,
         )
 
     def _decision(

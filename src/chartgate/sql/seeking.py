@@ -4,13 +4,13 @@ Rule kept: a search is recorded whether or not it found anybody, so the value is
 statement and not from the answer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from postgast import pg_query_pb2 as pb
 
 from chartgate.sql.statement import Sought
-from chartgate.sql.tree import names
+from chartgate.sql.tree import names, walk
 
 DomainOf = Callable[[pb.ColumnRef], str | None]
 """The identifier domain of a column, ``None`` for a column that identifies nobody."""
@@ -31,6 +31,20 @@ def sought_in(expr: pb.A_Expr, domain_of: DomainOf) -> Iterator[Sought]:
                     yield from _pair(other, one, domain_of)
         else:
             yield from _pair(left, right, domain_of)
+
+
+def sought_by_name(node: pb.Node, domains: Mapping[str, str]) -> Iterator[Sought]:
+    """Whom a statement that was refused looks for: by the names of columns, whatever they mean.
+
+    Its names were not resolved, so a column of that name in any table counts; too much is better.
+    """
+
+    def domain_of(ref: pb.ColumnRef) -> str | None:
+        return domains.get(ref.fields[-1].string.sval)
+
+    for message in walk(node):
+        if isinstance(message, pb.A_Expr):
+            yield from sought_in(message, domain_of)
 
 
 def _pair(side: pb.Node, value: pb.Node, domain_of: DomainOf) -> Iterator[Sought]:
