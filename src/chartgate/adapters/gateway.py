@@ -28,7 +28,8 @@ from chartgate.adapters.wire import ConnectionEnded, Wire
 from chartgate.app.conversation import Conversation
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.exchange import HIDDEN_STATUS
-from chartgate.app.gate_session import AccessEnded, GateSession, Source
+from chartgate.app.gate_session import AccessEnded, GateSession
+from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, LogUnavailable, Refused
 from chartgate.model.event import LoginRefused, encode

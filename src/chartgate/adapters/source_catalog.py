@@ -5,7 +5,7 @@ from typing import Final
 
 import psycopg
 
-from chartgate.app.gate_session import SYSTEM_SCHEMAS, Source
+from chartgate.app.session_views import SYSTEM_SCHEMAS, Source
 from chartgate.sql.views import Column, Table, TableName
 
 _COLUMNS: Final = """

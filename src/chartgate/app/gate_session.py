@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
 from chartgate.app.plan_cache import PlanCache
 from chartgate.app.rolebook import PurposeRefused
+from chartgate.app.session_views import SYSTEM_SCHEMAS, SessionViews, Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, Refused
 from chartgate.model.event import Decision, SessionEnded, SessionStarted, TableUse, encode
@@ -32,11 +33,8 @@ from chartgate.sql.statement import (
     Sought,
     Transaction,
 )
-from chartgate.sql.system_catalog import system_views
-from chartgate.sql.system_objects import Scene
-from chartgate.sql.views import Table, TableName, TableView, WriteAction, WriteView
+from chartgate.sql.views import WriteAction
 
-SYSTEM_SCHEMAS: Final = ("pg_catalog", "information_schema")
 MAX_SOUGHT: Final = 1_000
 """Patients that one statement may look for by key: their tokens stand in one event."""
 _MAX_DECISION: Final = 65_000
@@ -58,14 +56,6 @@ class Directory(Protocol):
 
     def is_fresh(self) -> bool:
         """Whether the control plane was heard of recently enough to be believed (15 s)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The source database as the gate knows it: its tables and its system catalogs."""
-
-    tables: Mapping[TableName, Table]
-    catalog: Mapping[TableName, Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,46 +109,6 @@ class Looked:
             raise Refused(f"a statement looks for at most {MAX_SOUGHT} patients at a time")
 
 
-class _Views:
-    """The person's views of the source's tables and of the system catalogs, as one."""
-
-    def __init__(self, entitlement: Entitlement, source: Source, login: str, schema: str) -> None:
-        self._entitlement = entitlement
-        self._source = source
-        self._scene = Scene(
-            tables=entitlement.visible(),
-            schemas=(schema,),
-            search_path=(schema,),
-            login=login,
-        )
-        self._system = system_views(self._scene, source.catalog)
-
-    @property
-    def scene(self) -> Scene:
-        return self._scene
-
-    def resolve(self, schema: str | None, name: str) -> TableName:
-        # As on every PostgreSQL search path, pg_catalog comes first.
-        for system in SYSTEM_SCHEMAS if schema in SYSTEM_SCHEMAS else ("pg_catalog",):
-            found = TableName(system, name)
-            if schema in {None, system} and found in self._system:
-                return found
-        if schema in SYSTEM_SCHEMAS:
-            raise Refused(
-                f'the catalog relation "{schema}.{name}" is not on the allow-list',
-                recorded="a catalog relation that is not on the allow-list",
-            )
-        return self._entitlement.resolve(schema, name)
-
-    def read(self, table: TableName) -> TableView:
-        return self._system.get(table) or self._entitlement.read(table)
-
-    def write(self, action: WriteAction, table: TableName) -> WriteView:
-        if table in self._system:
-            raise Refused(f"{action} on the system catalog {table} is not allowed")
-        return self._entitlement.write(action, table)
-
-
 class GateSession:
     """State and rules of one session, without I/O: time, ids and the directory are given."""
 
@@ -191,7 +141,7 @@ class GateSession:
         self._requests = 0
         self._signature: object = None
         self._entitlement: Entitlement | None = None
-        self._views: _Views | None = None
+        self._views: SessionViews | None = None
         self._plans: Final[PlanCache[Planned]] = PlanCache()
         self._known_tokens: dict[tuple[int, str, str], str] = {}
         self._known_names: frozenset[str] | None = None
@@ -258,7 +208,7 @@ class GateSession:
             current = self.point.entitlement(asker, self._source.tables, at=at, secret=self._secret)
             self.person = person
             self._signature, self._entitlement = (person, live, self.purpose), current
-            self._views = _Views(current, self._source, self.name, self.point.data_map.schema)
+            self._views = SessionViews(current, self._source, self.name, self.point.data_map.schema)
         return current
 
     def _asker(self, person: Person, at: datetime) -> Asker:

@@ -38,8 +38,8 @@ from chartgate.adapters.source_catalog import read_source
 from chartgate.adapters.state import Instance, RolledBack, State
 from chartgate.adapters.upstream import UpstreamAddress
 from chartgate.app.entitlement import DecisionPoint
-from chartgate.app.gate_session import Source
 from chartgate.app.rolebook import RoleBook
+from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.demo import legacy, synthea
 from chartgate.demo.folder import (

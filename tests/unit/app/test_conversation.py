@@ -38,7 +38,8 @@ from chartgate.app.commands import (
 )
 from chartgate.app.conversation import Conversation
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
-from chartgate.app.gate_session import GateSession, Source
+from chartgate.app.gate_session import GateSession
+from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.demo.generator_schema import TABLES
 from chartgate.errors import LogUnavailable
