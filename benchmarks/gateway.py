@@ -62,27 +62,28 @@ def running() -> Iterator[tuple[str, str]]:
             demo.wait(30)
 
 
-def timed(run: Callable[[], object], times: int) -> list[float]:
+Ask = Callable[[psycopg.Connection[Any]], object]
+
+
+def timed(ask: Ask, connection: psycopg.Connection[Any], times: int) -> list[float]:
     """Milliseconds of each of so many runs."""
     taken = []
     for _ in range(times):
         before = time.perf_counter()
-        run()
+        ask(connection)
         taken.append((time.perf_counter() - before) * 1e3)
     return taken
 
 
-def one_client(
-    dsns: dict[str, str], rounds: int, times: int, ask: Callable[[psycopg.Connection[Any]], object]
-) -> dict[str, float]:
+def one_client(dsns: dict[str, str], rounds: int, times: int, ask: Ask) -> dict[str, float]:
     """Median milliseconds of a question, direct and through the gate."""
     taken: dict[str, list[float]] = {side: [] for side in dsns}
     open_now = {side: psycopg.connect(dsn, autocommit=True) for side, dsn in dsns.items()}
     for connection in open_now.values():
-        timed(lambda: ask(connection), max(1, times // 10))  # noqa: B023
+        timed(ask, connection, max(1, times // 10))
     for _ in range(rounds):
         for side, connection in open_now.items():
-            taken[side] += timed(lambda: ask(connection), times)  # noqa: B023
+            taken[side] += timed(ask, connection, times)
     for connection in open_now.values():
         connection.close()
     return {side: statistics.median(all_of) for side, all_of in taken.items()}
