@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from chartgate.cli.main import app
-from chartgate.cli.policy import run_scenarios
+from chartgate.cli.policy_scenarios import run_scenarios
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = tuple(sorted((*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))))

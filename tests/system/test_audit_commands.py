@@ -21,7 +21,7 @@ from chartgate.adapters.keys import KeyStore, TokenKeys
 from chartgate.adapters.log_files import LogFiles, LogReader
 from chartgate.adapters.log_socket import serve_log_socket
 from chartgate.adapters.log_writer import LogWriter
-from chartgate.adapters.policy_files import load_rolebook
+from chartgate.adapters.policy_files import load_policy_version
 from chartgate.adapters.signing import load_or_create_signer
 from chartgate.adapters.state import Instance, State
 from chartgate.app.tokens import PatientTokens
@@ -128,7 +128,7 @@ def world(server: EmbeddedPostgres, tmp_path: Path, project_root: Path) -> World
     uids = {}
     now = datetime.now(UTC)
     with open_control_plane(server.conninfo("control", "postgres")) as plane:
-        book = load_rolebook(policies)
+        book = load_policy_version(policies).roles
         plane.set_roles(
             RoleRecord(r.name, r.title, r.default_purpose or None, r.purposes, r.parents)
             for r in book.roles.values()

@@ -10,38 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from chartgate.app.entitlement import DecisionPoint
-from chartgate.app.rolebook import RoleBook, read_rolebook
-from chartgate.cedar.ast import PolicySet
-from chartgate.cedar.parse import parse_policies
+from chartgate.app.policy_bundle import (
+    INVARIANTS,
+    PURPOSES,
+    ROLES,
+    SCENARIOS,
+    SCHEMA,
+    Bundle,
+    PolicyVersion,
+    open_bundle,
+)
 from chartgate.cedar.schema import EntityRef, Schema, SetType
-from chartgate.cedar.validate import parse_schema, validate
 from chartgate.datamap.model import DataMap
 from chartgate.datamap.read import read_map
 from chartgate.errors import Misconfigured
 from chartgate.targets.admissible import record_attributes
 
-SCHEMA = "schema.cedarschema"
-ROLES = "roles.toml"
-PURPOSES = "purposes.toml"
+
+def read_bundle(directory: Path) -> Bundle:
+    """The files of a policy folder that count; raises ``Misconfigured`` when one cannot be read."""
+    if not directory.is_dir():
+        raise Misconfigured(f"there is no policy folder {directory}")
+    wanted = [directory / name for name in (SCHEMA, ROLES, PURPOSES)]
+    wanted += directory.rglob("*.cedar")
+    wanted += [p for folder in (SCENARIOS, INVARIANTS) for p in (directory / folder).glob("*.toml")]
+    return Bundle({path.relative_to(directory).as_posix(): _text(path) for path in wanted})
 
 
-def load_policies(directory: Path) -> tuple[PolicySet, Schema]:
-    """The schema and every ``*.cedar`` below ``directory``, strictly validated."""
-    schema = parse_schema(_text(directory / SCHEMA), SCHEMA)
-    files = {
-        path.relative_to(directory).as_posix(): _text(path)
-        for path in sorted(directory.rglob("*.cedar"))
-    }
-    if not files:
-        raise Misconfigured(f"there is no policy in {directory}")
-    policies = parse_policies(files)
-    validate(policies, schema)
-    return policies, schema
-
-
-def load_rolebook(directory: Path) -> RoleBook:
-    """Roles and purposes of a policy directory."""
-    return read_rolebook(_toml(directory / ROLES), _toml(directory / PURPOSES))
+def load_policy_version(directory: Path) -> PolicyVersion:
+    """The folder's policies, strictly validated, with their schema and role book."""
+    return open_bundle(read_bundle(directory))
 
 
 def load_data_map(path: Path, schema: Schema) -> DataMap:
@@ -68,9 +66,9 @@ def load_data_map(path: Path, schema: Schema) -> DataMap:
 
 def load_decision_point(policies: Path, data_map: Path) -> DecisionPoint:
     """Everything a decision is made from, or ``Misconfigured``: nothing starts on less."""
-    policy_set, schema = load_policies(policies)
+    version = load_policy_version(policies)
     return DecisionPoint(
-        policy_set, schema, load_rolebook(policies), load_data_map(data_map, schema)
+        version.policies, version.schema, version.roles, load_data_map(data_map, version.schema)
     )
 
 

@@ -8,20 +8,17 @@ no traceback, since a traceback can quote a patient's values (``CHARTGATE_DEBUG=
 import os
 import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
 import chartgate
 from chartgate.cli.audit import audit_app
-from chartgate.errors import ChartgateError
+from chartgate.cli.options import JsonOption, StateOption, told
+from chartgate.cli.policy import policy_app
 
 DEBUG = "CHARTGATE_DEBUG"
-
-_P = ParamSpec("_P")
 
 app = typer.Typer(
     name="chartgate",
@@ -34,42 +31,8 @@ app = typer.Typer(
     "every query, and written down before anything is shown.",
     epilog="New here? Run `chartgate demo`: a made-up hospital to try everything on.",
 )
-policy_app = typer.Typer(
-    name="policy", no_args_is_help=True, help="Check the access policies.", rich_markup_mode=None
-)
 app.add_typer(policy_app)
 app.add_typer(audit_app)
-
-StateOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--state",
-        metavar="DIR",
-        help="Folder that holds everything the demo keeps [default: CHARTGATE_STATE, or "
-        "~/.local/state/chartgate/demo]",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
-
-
-def _told(command: Callable[_P, None]) -> Callable[_P, None]:
-    """Our errors are one line on stderr and exit status 1."""
-
-    @wraps(command)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except ChartgateError as exc:
-            raise fail(str(exc)) from exc
-
-    return guarded
-
-
-def fail(message: str) -> typer.Exit:
-    """Say what stands in the way, on one line; raise the result."""
-    typer.echo(f"chartgate: {' '.join(message.split())}", err=True)
-    return typer.Exit(1)
 
 
 def _version(asked: bool) -> None:
@@ -89,7 +52,7 @@ def _options(
 
 
 @app.command(short_help="Try it: a made-up hospital, and six people to be.")
-@_told
+@told
 def demo(
     data: Annotated[
         Path | None,
@@ -147,7 +110,7 @@ def demo(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[--state DIR] [--json]",
 )
-@_told
+@told
 def psql(
     person: Annotated[
         str, typer.Argument(metavar="PERSON", help="Login name, as the demo's table shows it.")
@@ -177,30 +140,6 @@ def psql(
         return
     sys.stdout.flush()
     os.execve(command.program, command.argv, command.environment)  # noqa: S606 (psql, no shell)
-
-
-@policy_app.command("test", short_help="Hold the policies against the scenarios.")
-@_told
-def policy_test(
-    policies: Annotated[
-        Path | None,
-        typer.Option(
-            "--policies",
-            metavar="DIR",
-            help="Policy folder [default: the one that comes with Chartgate]",
-            show_default=False,
-        ),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
-    """Hold the policies against the scenarios: who must see what, written in plain words.
-
-    Reads DIR/scenarios/*.toml. Shows every scenario that the policies do not fulfil, and exits
-    with 1 if there is one.
-    """
-    from chartgate.cli.policy import run_scenarios
-
-    raise typer.Exit(run_scenarios(policies, json=json))
 
 
 def main() -> None:

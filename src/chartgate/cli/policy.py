@@ -1,84 +1,25 @@
-"""``chartgate policy test``: the scenarios' results, for whoever answers for the policies."""
+"""``chartgate policy …``: the commands' names, options and help; what they do is imported when run."""
 
-from collections import Counter
-from datetime import UTC, datetime
-from pathlib import Path
+import typer
 
-from chartgate.adapters.policy_files import load_policies, load_rolebook
-from chartgate.adapters.scenario_files import load_scenarios
-from chartgate.app.scenarios import run, unused
-from chartgate.cli import render
-from chartgate.demo.shipped import shipped
-from chartgate.errors import Misconfigured
+from chartgate.cli.options import JsonOption, PoliciesOption, told
+
+policy_app = typer.Typer(
+    name="policy", no_args_is_help=True, help="Check the access policies.", rich_markup_mode=None
+)
 
 
-def run_scenarios(folder: Path | None, *, json: bool) -> int:
-    """Run every scenario and show what came of it; answers the exit status."""
-    directory = folder or shipped("policies")
-    if not directory.is_dir():
-        raise Misconfigured(f"there is no policy folder {directory}")
-    policies, _ = load_policies(directory)
-    results = run(load_scenarios(directory), policies, load_rolebook(directory), datetime.now(UTC))
-    failed = [result for result in results if not result.passed]
-    untested = unused(results, policies)
-    if json:
-        render.print_json(
-            {
-                "policies": str(directory),
-                "policy_set": policies.hash,
-                "scenarios": len(results),
-                "passed": len(results) - len(failed),
-                "failed": [
-                    {
-                        "file": result.scenario.file,
-                        "title": result.scenario.title,
-                        "clause": result.scenario.clause,
-                        "expected": result.scenario.expect,
-                        "got": result.got,
-                        "determining": result.determining,
-                        "message": result.message,
-                    }
-                    for result in failed
-                ],
-                "untested": untested,
-            }
-        )
-        return 1 if failed else 0
+@policy_app.command("test", short_help="Hold the policies against the scenarios.")
+@told
+def policy_test(
+    policies: PoliciesOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Hold the policies against the scenarios: who must see what, written in plain words.
 
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    Reads DIR/scenarios/*.toml. Shows every scenario that the policies do not fulfil, and exits
+    with 1 if there is one.
+    """
+    from chartgate.cli.policy_scenarios import run_scenarios
 
-    out = render.console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Scenarios", "As expected", "Not"):
-        table.add_column(heading, justify="left" if heading == "Scenarios" else "right")
-    asked = Counter(result.scenario.file for result in results)
-    wrong = Counter(result.scenario.file for result in failed)
-    for file, count in asked.items():
-        bad = wrong[file]
-        table.add_row(
-            file.removesuffix(".toml").replace("_", " "),
-            str(count - bad),
-            Text(str(bad) if bad else "", style="bold red"),
-        )
-    out.print(table)
-    for result in failed:
-        out.print(Text("FAILED  ", style="bold red").append(result.message, style="not bold"))
-    if failed:
-        out.print()
-    if untested:
-        out.print(f"Policies that decide none of these scenarios: {', '.join(untested)}")
-        out.print()
-    plural = "s" if len(policies.policies) != 1 else ""
-    summary = (
-        f"{len(results)} scenarios held against {len(policies.policies)} polic"
-        f"{'ies' if plural else 'y'} in {directory}: "
-    )
-    verdict = (
-        Text(f"{len(failed)} not as expected.", style="bold red")
-        if failed
-        else Text("all as expected.", style="bold green")
-    )
-    out.print(Text(summary).append_text(verdict))
-    return 1 if failed else 0
+    raise typer.Exit(run_scenarios(policies, json=json))
