@@ -367,6 +367,7 @@ class GateSession:
             scope_only=rewritten is not None and rewritten.scope_only,
         )
         size = len(planned.statement) + 40 * len(looked.tokens) + 1_000 * len(planned.tables)
+        size += 200 * len(planned.asker.assignments)
         # Only what is large is worth encoding twice.
         if size > 8_000 and len(encode(decision)) > _MAX_DECISION:
             raise Refused("the statement is too large to be recorded")
@@ -430,6 +431,7 @@ class GateSession:
             data_map=self.point.data_map.hash,
             roles=asker.roles,
             departments=asker.departments,
+            assignments=tuple(a.held for a in asker.assignments),
             context={
                 "source": self.point.data_map.source,
                 "now": self.stamp(),
