@@ -5,7 +5,7 @@ ended or a control link that was lost takes effect on the next statement, withou
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +15,9 @@ from typing import Final, Protocol
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
 from chartgate.app.plan_cache import PlanCache
 from chartgate.app.rolebook import PurposeRefused
-from chartgate.app.session_views import SYSTEM_SCHEMAS, SessionViews, Source
-from chartgate.app.tokens import PatientTokens
+from chartgate.app.session_views import SessionViews, Source
+from chartgate.app.table_uses import table_uses
+from chartgate.app.tokens import PATIENT, PatientTokens
 from chartgate.errors import ChartgateError, Refused
 from chartgate.model.event import Decision, SessionEnded, SessionStarted, TableUse, encode
 from chartgate.model.principal import Person
@@ -25,7 +26,6 @@ from chartgate.sql.redact import statement_class
 from chartgate.sql.rewrite import rewrite
 from chartgate.sql.seeking import sought_by_name
 from chartgate.sql.statement import (
-    Kind,
     Rewritten,
     SetPurpose,
     Setting,
@@ -33,7 +33,6 @@ from chartgate.sql.statement import (
     Sought,
     Transaction,
 )
-from chartgate.sql.views import WriteAction
 
 MAX_SOUGHT: Final = 1_000
 """Patients that one statement may look for by key: their tokens stand in one event."""
@@ -299,31 +298,13 @@ class GateSession:
         return Planned(step, sql, action, words, asker=entitlement.asker)
 
     def _planned(self, step: Rewritten, entitlement: Entitlement) -> Planned:
-        uses: list[TableUse] = []
-        determining: set[str] = set()
-        for read in step.tables:
-            if read.table.schema in SYSTEM_SCHEMAS:
-                continue
-            planned = entitlement.planned(read.table)
-            levels = {c.name: c.level for c in planned.view.columns}
-            uses.append(
-                TableUse(
-                    table=str(read.table),
-                    columns={c: str(levels[c]) for c in read.columns if c in levels},
-                    residual=planned.residual,
-                    row_filter=planned.view.row_predicate is not None,
-                )
-            )
-            determining |= planned.determining
-            if read.write is not None:
-                action = _WRITE_ACTIONS[step.kind]
-                determining |= entitlement.write_determining(action, read.table)
+        uses, determining = table_uses(step, entitlement)
         return Planned(
             step,
             step.sql,
             step.kind.value,
             step.statement_class,
-            tables=tuple(uses),
+            tables=uses,
             determining=tuple(sorted(determining)),
             asker=entitlement.asker,
         )
@@ -431,7 +412,10 @@ class GateSession:
             data_map=self.point.data_map.hash,
             roles=asker.roles,
             departments=asker.departments,
-            assignments=tuple(a.held for a in asker.assignments),
+            assignments=tuple(
+                a.held(self.token(PATIENT, a.patient) if a.patient else "")
+                for a in asker.assignments
+            ),
             context={
                 "source": self.point.data_map.source,
                 "now": self.stamp(),
@@ -456,10 +440,3 @@ class GateSession:
 def _shown(name: str, value: str) -> str:
     text = value.replace("'", "''")
     return f"SELECT '{text}'::pg_catalog.text AS \"{name}\""
-
-
-_WRITE_ACTIONS: Final[Mapping[Kind, WriteAction]] = {
-    Kind.INSERT: "create",
-    Kind.UPDATE: "update",
-    Kind.DELETE: "delete",
-}

@@ -85,8 +85,9 @@ class Decision(_Event, frozen=True, kw_only=True, tag="decision"):
     roles: tuple[str, ...] = ()
     departments: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
-    """What was held when this was decided, each ``role@department#reference``: a permit is asked of
-    one assignment alone, so roles and departments apart are not enough to decide it again."""
+    """What was held when this was decided, each ``role@department#reference!patient`` with the
+    patient's token: a permit is asked of one assignment alone, so roles and departments apart are
+    not enough to decide it again."""
     grants: tuple[str, ...] = ()
     context: dict[str, str] = {}
     sought: tuple[str, ...] = ()

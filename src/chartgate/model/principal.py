@@ -23,6 +23,8 @@ class Assignment:
     """A role held in a department for a time (``valid_from`` <= t < ``valid_until``).
 
     ``reference`` is what justifies it: a ticket, a business-associate agreement, an HR record.
+    ``patient`` is whose record it is about, as the source keys patients: the patient herself, or
+    the one she stands for, or the one a request concerns. One assignment is about one patient.
     """
 
     role: str
@@ -30,25 +32,26 @@ class Assignment:
     valid_from: datetime
     valid_until: datetime | None
     reference: str | None = None
+    patient: str | None = None
 
     def is_live(self, *, at: datetime) -> bool:
         """Whether the assignment counts at ``at``: an expired one needs no job to stop working."""
         return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
 
-    @property
-    def held(self) -> str:
-        """Who somebody was when a decision was made: ``role@department#reference``.
+    def held(self, patient: str = "") -> str:
+        """Who somebody was when a decision was made: ``role@department#reference!patient``.
 
-        The last two only where they are; ``%``, ``@`` and ``#`` in a name are percent-encoded.
+        All but the role only where it is. ``patient`` is the token of whom the assignment is
+        about: a log has no patient's key. The four signs and ``%`` are percent-encoded in a name.
         """
         place = f"@{_escaped(self.department)}" if self.department is not None else ""
         why = f"#{_escaped(self.reference)}" if self.reference is not None else ""
-        return f"{_escaped(self.role)}{place}{why}"
+        return f"{_escaped(self.role)}{place}{why}{'!' if patient else ''}{patient}"
 
     @staticmethod
     def from_held(text: str) -> "Assignment":
-        """The assignment that was held, without the time that it was held for."""
-        held, sign, reference = text.partition("#")
+        """The assignment that was held, without the time it was held for and without a patient."""
+        held, sign, reference = text.partition("!")[0].partition("#")
         role, at, department = held.partition("@")
         return Assignment(
             _unescaped(role),
@@ -74,9 +77,16 @@ class Person:
         return tuple(a for a in self.assignments if a.is_live(at=at))
 
 
+_SIGNS = ("%", "@", "#", "!")
+
+
 def _escaped(name: str) -> str:
-    return name.replace("%", "%25").replace("@", "%40").replace("#", "%23")
+    for sign in _SIGNS:
+        name = name.replace(sign, f"%{ord(sign):02X}")
+    return name
 
 
 def _unescaped(text: str) -> str:
-    return text.replace("%23", "#").replace("%40", "@").replace("%25", "%")
+    for sign in reversed(_SIGNS):
+        text = text.replace(f"%{ord(sign):02X}", sign)
+    return text
