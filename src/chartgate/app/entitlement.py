@@ -37,7 +37,8 @@ from chartgate.targets.validity import valid_until
 
 _RESOURCE: Final = EntityUid(RECORD, "this row")
 _LOG: Final = EntityUid("AuditLog", "this log")
-
+_STORE: Final = EntityUid("PolicyStore", "this store")
+STORE_STEPS: Final = frozenset({"edit_policy", "approve_policy", "activate_policy"})
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -133,12 +134,14 @@ class DecisionPoint:
         return Entitlement(self, asker, tables, at=at, secret=secret)
 
     def may(self, asker: Asker, action: str, *, at: datetime) -> Answer:
-        """Whether an action on the audit log (``read_audit`` …) is allowed."""
+        """Whether an action on the audit log (``read_audit`` …) or on the policy store
+        (``approve_policy`` …) is allowed."""
+        resource = _STORE if action in STORE_STEPS else _LOG
 
         def answer(one: Asker, effect: str) -> Answer:
             return authorize(
                 [policy for policy in self.policies.policies if policy.effect == effect],
-                self.env(one, action, _LOG, (Entity(_LOG),), at=at),
+                self.env(one, action, resource, (Entity(resource),), at=at),
                 forbid_error_denies=True,
             )
 

@@ -100,7 +100,16 @@ def may_change(
 
 def may_read_log(asking: Asking, action: str) -> ActionAnswer:
     """Whether ``read_audit`` or ``read_audit_technical`` is allowed on the audit log."""
-    permits, forbids = _split(asking, action, EntityUid("AuditLog", "log"), ())
+    return _may(asking, action, EntityUid("AuditLog", "log"))
+
+
+def may_govern(asking: Asking, action: str) -> ActionAnswer:
+    """Whether ``edit_policy``, ``approve_policy`` or ``activate_policy`` is allowed."""
+    return _may(asking, action, EntityUid("PolicyStore", "store"))
+
+
+def _may(asking: Asking, action: str, resource: EntityUid) -> ActionAnswer:
+    permits, forbids = _split(asking, action, resource, ())
     allowed = bool(permits) and not forbids
     return ActionAnswer(allowed, permits if allowed else forbids if permits else ())
 

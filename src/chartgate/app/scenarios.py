@@ -17,6 +17,7 @@ from chartgate.app.levels import (
     LevelAnswer,
     level_of_labels,
     may_change,
+    may_govern,
     may_read_log,
 )
 from chartgate.app.rolebook import RoleBook, person_entity
@@ -35,6 +36,7 @@ CATEGORIES: Final = (
 )  # fmt: skip
 CHANGES: Final = ("create", "update", "delete", "export")
 LOG_READS: Final = ("read_audit", "read_audit_technical")
+STORE_STEPS: Final = ("edit_policy", "approve_policy", "activate_policy")
 SELF: Final = "self"
 """In ``care_team`` and ``author``: the person who asks."""
 ANY_PERMIT: Final = Policy("a permit for everything", "permit")
@@ -191,13 +193,14 @@ def _scenario(file: str, number: int, form: Any) -> Scenario:
     title = form.get("title") if isinstance(form, Mapping) else None
     where = f"{file}: {title!r}" if isinstance(title, str) else f"{file}: scenario {number}"
     table = _Table(where, form)
-    asks = _one_of(where, "asks", table.text("asks"), ("view", *CHANGES, *LOG_READS))
+    asks = _one_of(where, "asks", table.text("asks"), ("view", *CHANGES, *LOG_READS, *STORE_STEPS))
     expected = (
         tuple(level.label for level in Disclosure) if asks == "view" else ("allowed", "refused")
     )
     row = table.any("record")
-    if (row is None) != (asks in LOG_READS):
-        raise InvalidScenario(f"{where}: every question but {', '.join(LOG_READS)} names a record")
+    about_none = (*LOG_READS, *STORE_STEPS)
+    if (row is None) != (asks in about_none):
+        raise InvalidScenario(f"{where}: every question but {', '.join(about_none)} names a record")
     scenario = Scenario(
         file=file,
         title=table.text("title"),
@@ -309,6 +312,8 @@ def _result(
 
 def _ask(scenario: Scenario, asking: Asking) -> LevelAnswer | ActionAnswer:
     row = scenario.record
+    if row is None and scenario.asks in STORE_STEPS:
+        return may_govern(asking, scenario.asks)
     if row is None:
         return may_read_log(asking, scenario.asks)
     record = _record(row, scenario.who)

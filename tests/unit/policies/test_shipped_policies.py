@@ -7,7 +7,7 @@ import cedarpy
 
 from chartgate.app.levels import Asking, level_of
 from chartgate.app.rolebook import person_entity
-from chartgate.app.scenarios import CATEGORIES, CHANGES, LOG_READS
+from chartgate.app.scenarios import CATEGORIES, CHANGES, LOG_READS, STORE_STEPS
 from chartgate.cedar.validate import validate
 from chartgate.cedar.values import DateTime, RecordValue
 from chartgate.model.disclosure import VIEW_ACTIONS
@@ -80,7 +80,7 @@ def test_every_role_has_a_file_a_default_purpose_and_a_place_in_the_workforce(sh
 def test_the_words_of_scenarios_are_those_of_the_schema(shipped) -> None:
     assert set(shipped.schema.entities["Category"].enum or ()) == set(CATEGORIES)
     actions = {uid.id for uid in shipped.schema.actions}
-    assert actions == {*VIEW_ACTIONS.values(), *CHANGES, *LOG_READS}
+    assert actions == {*VIEW_ACTIONS.values(), *CHANGES, *LOG_READS, *STORE_STEPS}
 
 
 def test_somebody_without_a_role_sees_nothing_of_anything(shipped) -> None:
