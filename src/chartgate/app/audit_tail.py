@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from chartgate.model.event import (
+    Alarm,
     AuditRead,
     Completed,
     Decision,
@@ -18,6 +19,9 @@ from chartgate.model.event import (
     LoginRefused,
     NodeStarted,
     NodeStopped,
+    PolicyInForce,
+    PolicyStep,
+    PolicyStepRefused,
     Recovered,
     Release,
     SessionEnded,
@@ -83,6 +87,15 @@ def describe(event: Event) -> str:
             return f"{end}, {_count(event.rows, 'row')} (decision {event.decision})"
         case AuditRead():
             return event.question if event.allowed else f"refused: {event.question}"
+        case PolicyStep():
+            return f"{event.subject} {event.content[:12]} {event.step.replace('_', ' ')}"
+        case PolicyStepRefused():
+            what = f"{event.subject} {event.content[:12]}"
+            return f"refused: {event.step} of {what}: {event.reason}"
+        case PolicyInForce():
+            return f"{event.subject} {event.content[:12]} in force (activation {event.activation})"
+        case Alarm():
+            return f"ALARM: {event.words}"
         case Recovered():
             return f"{event.dropped_bytes} torn bytes dropped at size {event.size}"
         case NodeStarted():

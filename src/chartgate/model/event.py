@@ -133,6 +133,60 @@ class AuditRead(_Event, frozen=True, kw_only=True, tag="audit_read"):
     policy_set: str = ""
 
 
+class PolicyStep(_Event, frozen=True, kw_only=True, tag="policy_step"):
+    """A version of the policies, or of a data map, went one step further; recorded before it did.
+
+    Nodes obey a version only if its approval and its activation are such entries.
+    """
+
+    person: str
+    step: str
+    """As in ``chartgate.govern.policy_version``: ``pushed``, ``approved``, ``activated`` …"""
+    subject: str
+    """``policies``, or ``map:`` and the source's name."""
+    content: str
+    """The content hash of the version's bundle: its identity."""
+    proposer: str = ""
+    """Of an approval: who pushed the version first."""
+    generation: int = 0
+    """Of an activation or a rollback: one more than that of what was in force."""
+    previous: str = ""
+    """Of an activation or a rollback: the content hash of what was in force."""
+    detail: dict[str, str] = {}
+
+
+class PolicyStepRefused(_Event, frozen=True, kw_only=True, tag="policy_step_refused"):
+    """A step that was asked for and did not happen."""
+
+    person: str
+    step: str
+    subject: str
+    content: str
+    reason: str
+
+
+class PolicyInForce(_Event, frozen=True, kw_only=True, tag="policy_in_force"):
+    """From here on this node decides by this version; entries before it were decided by another."""
+
+    subject: str
+    content: str
+    generation: int
+    activation: int
+    """Log index of the activation, in the log that it was recorded in."""
+    log: str
+    """Origin of that log."""
+    policy_set: str
+    data_map: str
+    previous: str = ""
+
+
+class Alarm(_Event, frozen=True, kw_only=True, tag="alarm"):
+    """Something that only an attack or a fault explains; what it would have changed stayed."""
+
+    what: str
+    words: str
+
+
 class Recovered(_Event, frozen=True, kw_only=True, tag="recovered"):
     """Start-up dropped a torn tail: bytes never acknowledged to anyone."""
 
@@ -160,6 +214,10 @@ Event = (
     | Release
     | Completed
     | AuditRead
+    | PolicyStep
+    | PolicyStepRefused
+    | PolicyInForce
+    | Alarm
     | Recovered
     | NodeStarted
     | NodeStopped
