@@ -114,6 +114,18 @@ def test_an_ended_assignment_stays_on_record_and_stops_counting(plane: ControlPl
     assert person.live(at=T0 + timedelta(hours=8)) == ()
 
 
+def test_an_assignment_is_about_one_patient(plane: ControlPlane) -> None:
+    plane.upsert_person("nadams", "Nora Adams")
+    mine = plane.assign("nadams", "physician", None, valid_from=T0, patient="4711")
+    assert plane.assign("nadams", "physician", None, valid_from=T0, patient="4711") == mine
+    assert plane.assign("nadams", "physician", None, valid_from=T0, patient="4712") != mine
+    assert plane.assign("nadams", "physician", None, valid_from=T0) != mine
+    held = plane.snapshot().persons["nadams"].assignments
+    assert [a.patient for a in held] == ["4711", "4712", None]
+    with pytest.raises(Misconfigured):
+        plane.assign("nadams", "physician", None, valid_from=T0, patient="")
+
+
 def test_a_credential_ends_with_its_time_and_with_its_person(plane: ControlPlane) -> None:
     plane.upsert_person("nadams", "Nora Adams")
     plane.set_credential("nadams", VERIFIER, T0)

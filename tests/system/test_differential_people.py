@@ -180,6 +180,8 @@ class World:
             for row in self.rows["medication_order"]:
                 if row["status"] == "active":
                     self.departments[row["patient_id"]].add("pharmacy")
+        key, born = ("patient_id", "birth_date") if self.is_hospital else ("id", "birthdate")
+        self.ages = {row[key]: age_bands(row[born]) for row in self.rows[self.patients]}
         self.protected = {
             self.patient("patient_flag", row)
             for row in self.rows["patient_flag"]
@@ -237,6 +239,7 @@ class World:
                 EntityUid("Department", d) for d in self.departments.get(patient, ())
             ),
             "care_team": CedarSet.of(EntityUid("User", u) for u in self.team.get(patient, ())),
+            "age_bands": CedarSet.of(EntityUid("AgeBand", b) for b in self.ages.get(patient, ())),
         }
         if patient is not None:
             found["patient"] = EntityUid("Patient", str(patient))
@@ -245,6 +248,21 @@ class World:
         if "author" in of and row[of["author"]] is not None:
             found["author"] = EntityUid("User", self.staff[row[of["author"]]]["username"])
         return found
+
+
+def age_bands(born: date | None) -> set[str]:
+    """Under 12, 12 to 17, 18 and over, today; who was born on 29 February waits for 1 March."""
+    today = date.today()
+    if born is None or born > today:
+        return set()
+
+    def birthday(number: int) -> date:
+        try:
+            return born.replace(year=born.year + number)
+        except ValueError:
+            return date(born.year + number, 3, 1)
+
+    return {"adult" if birthday(18) <= today else "adolescent" if birthday(12) <= today else "child"}
 
 
 def _codes(folder: Path, name: str) -> set[str]:
@@ -277,6 +295,7 @@ class Person:
                     EntityUid("Department", a.department) for a in live if a.department
                 ),
                 "references": CedarSet.of(a.reference for a in live if a.reference),
+                "patients": CedarSet.of(EntityUid("Patient", a.patient) for a in live if a.patient),
             }
         )
         me = EntityUid("User", name)

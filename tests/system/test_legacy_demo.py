@@ -82,7 +82,11 @@ def data_map(path: Path) -> DataMap:
         name: frozenset(synthea.read_codes((path.parent / file).read_text("utf-8")))
         for name, file in text["code_sets"].items()
     }
-    types = {"care_team": "Set<User>", "departments": "Set<Department>"}
+    types = {
+        "care_team": "Set<User>",
+        "departments": "Set<Department>",
+        "age_bands": "Set<AgeBand>",
+    }
     return read_map(text, sets, categories=CATEGORIES, relation_types=types)
 
 

@@ -153,23 +153,28 @@ class ControlPlane:
         valid_from: datetime,
         valid_until: datetime | None = None,
         reference: str | None = None,
+        patient: str | None = None,
     ) -> int:
-        """Give a role for a time; the same open-ended assignment given twice is one."""
+        """Give a role for a time; the same open-ended assignment given twice is one.
+
+        ``patient``: the key of the patient whom the assignment is about, as the source has it.
+        """
         with self._change() as cursor:
             uid = self._uid(cursor, name)
             row = cursor.execute(
                 "SELECT id FROM assignment WHERE person_uid = %s AND role = %s "
                 "AND department IS NOT DISTINCT FROM %s AND reference IS NOT DISTINCT FROM %s "
-                "AND valid_until IS NOT DISTINCT FROM %s AND valid_from <= %s",
-                [uid, role, department, reference, valid_until, valid_from],
+                "AND valid_until IS NOT DISTINCT FROM %s AND patient IS NOT DISTINCT FROM %s "
+                "AND valid_from <= %s",
+                [uid, role, department, reference, valid_until, patient, valid_from],
             ).fetchone()
             if row is None:
                 try:
                     row = cursor.execute(
                         "INSERT INTO assignment "
-                        "(person_uid, role, department, valid_from, valid_until, reference) "
-                        "VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
-                        [uid, role, department, valid_from, valid_until, reference],
+                        "(person_uid, role, department, valid_from, valid_until, reference, patient) "
+                        "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+                        [uid, role, department, valid_from, valid_until, reference, patient],
                     ).fetchone()
                 except psycopg.errors.ForeignKeyViolation:
                     raise UnknownName(f"there is no role {role}") from None

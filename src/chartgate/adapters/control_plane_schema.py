@@ -94,6 +94,10 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON "grant"
         FOR EACH STATEMENT EXECUTE FUNCTION changed();
     """,
+    # 2: whose record an assignment is about, as the source keys patients; never a name
+    """
+    ALTER TABLE assignment ADD COLUMN patient text CHECK (patient <> '');
+    """,
 )
 
 EPOCH: Final = "SELECT value::bigint FROM state WHERE key = 'epoch'"
@@ -102,5 +106,5 @@ PERSONS: Final = """
     SELECT uid, name, full_name, active, scram_verifier, credential_until
     FROM person ORDER BY uid"""
 ASSIGNMENTS: Final = """
-    SELECT person_uid, role, department, valid_from, valid_until, reference
+    SELECT person_uid, role, department, valid_from, valid_until, reference, patient
     FROM assignment ORDER BY person_uid, id"""

@@ -78,7 +78,7 @@ class ControlPlaneSnapshot:
 
 
 PersonRow = tuple[str, str, str, bool, str | None, datetime | None]
-AssignmentRow = tuple[str, str, str | None, datetime, datetime | None, str | None]
+AssignmentRow = tuple[str, str, str | None, datetime, datetime | None, str | None, str | None]
 RoleRow = tuple[str, str, str | None, list[str], list[str]]
 
 
@@ -92,9 +92,9 @@ def build_snapshot(
 ) -> ControlPlaneSnapshot:
     """Rows, in the order of the queries beside the schema, to a snapshot."""
     held: dict[str, list[Assignment]] = {}
-    for uid, role, department, valid_from, valid_until, reference in assignments:
+    for uid, role, department, valid_from, valid_until, reference, patient in assignments:
         held.setdefault(uid, []).append(
-            Assignment(role, department, valid_from, valid_until, reference)
+            Assignment(role, department, valid_from, valid_until, reference, patient)
         )
     people: dict[str, Person] = {}
     credentials: dict[str, Credential] = {}

@@ -140,6 +140,13 @@ def person_entity(person: Person, assignments: Iterable[Assignment]) -> Entity:
                     "references",
                     CedarSet.of(sorted({a.reference for a in live if a.reference})),
                 ),
+                (
+                    "patients",
+                    CedarSet.of(
+                        EntityUid("Patient", key)
+                        for key in sorted({a.patient for a in live if a.patient})
+                    ),
+                ),
             )
         ),
         parents=frozenset(EntityUid("Role", a.role) for a in live),

@@ -39,6 +39,9 @@ LOG_READS: Final = ("read_audit", "read_audit_technical")
 STORE_STEPS: Final = ("edit_policy", "approve_policy", "activate_policy")
 SELF: Final = "self"
 """In ``care_team`` and ``author``: the person who asks."""
+SOMEBODY: Final = "the patient"
+"""Whose record it is when a scenario does not say."""
+AGES: Final = ("child", "adolescent", "adult")
 ANY_PERMIT: Final = Policy("a permit for everything", "permit")
 """What a guardrail must withstand."""
 _ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,6 +64,8 @@ class Row:
     department: str | None = None
     author: str | None = None
     patient: bool = True
+    whose: str = SOMEBODY
+    age: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +224,15 @@ def _scenario(file: str, number: int, form: Any) -> Scenario:
 def _person(where: str, form: Any) -> Person:
     table = _Table(where, form)
     department, reference = table.optional("department"), table.optional("reference")
-    until = _until(where, table.any("assignment_until"))
-    assignments = [Assignment(table.text("role"), department, _ALWAYS, until, reference)]
+    until, patient = _until(where, table.any("assignment_until")), table.optional("patient")
+    assignments = [Assignment(table.text("role"), department, _ALWAYS, until, reference, patient)]
     for other in table.texts("also"):
-        # "role", in the same department, or "role@department"
-        role, _, elsewhere = other.partition("@")
-        assignments.append(Assignment(role, elsewhere or department, _ALWAYS, until, reference))
+        # "role", in the same department, or "role@department"; "role for patient"
+        role, _, whom = other.partition(" for ")
+        role, _, elsewhere = role.partition("@")
+        assignments.append(
+            Assignment(role, elsewhere or department, _ALWAYS, until, reference, whom or None)
+        )
     name = table.text("name", "the person")
     table.end()
     return Person(uid=name, name=name, full_name=name, active=True, assignments=tuple(assignments))
@@ -253,8 +261,14 @@ def _row(where: str, form: Any) -> Row:
         department=table.optional("department"),
         author=table.optional("author"),
         patient=table.flag("patient", default=True),
+        whose=table.text("whose", SOMEBODY),
+        age=table.optional("age"),
     )
     table.end()
+    if row.age is not None:
+        _one_of(where, "age", row.age, AGES)
+    if not row.patient and (row.whose != SOMEBODY or row.age is not None):
+        raise InvalidScenario(f"{where}: a row about no patient says nothing of one")
     return row
 
 
@@ -328,9 +342,10 @@ def _record(row: Row, who: Person) -> Mapping[str, Value]:
     attributes: dict[str, Value] = {
         "departments": _uids("Department", row.departments),
         "care_team": _uids("User", people),
+        "age_bands": _uids("AgeBand", (row.age,)),
     }
     if row.patient:
-        attributes["patient"] = EntityUid("Patient", "the patient")
+        attributes["patient"] = EntityUid("Patient", row.whose)
     if row.department is not None:
         attributes["department"] = EntityUid("Department", row.department)
     if row.author is not None:

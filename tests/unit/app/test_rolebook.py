@@ -96,6 +96,7 @@ def test_a_person_is_what_her_counting_assignments_say() -> None:
             Assignment("doctor", "ward", NOW, None, "T-1"),
             Assignment("doctor", "icu", NOW, None),
             Assignment("coder", None, NOW, None, "T-1"),
+            Assignment("coder", None, NOW, None, "T-1", "4711"),
         ],
     )
     assert found.uid == EntityUid("User", "me")
@@ -104,3 +105,4 @@ def test_a_person_is_what_her_counting_assignments_say() -> None:
     assert found.attrs["departments"] == CedarSet.of(
         [EntityUid("Department", "icu"), EntityUid("Department", "ward")]
     )
+    assert found.attrs["patients"] == CedarSet.of([EntityUid("Patient", "4711")])

@@ -16,6 +16,7 @@ BOOK = read_rolebook(
             "nurse": {"parents": ["staff"], "purposes": ["TREAT"]},
             "auditor": {"parents": ["staff"], "purposes": ["HCOMPL"]},
             "staff": {"parents": [], "purposes": []},
+            "proxy": {"parents": [], "purposes": ["HCOMPL"]},
         }
     },
     {"TREAT": [], "ETREAT": ["TREAT"], "HCOMPL": []},
@@ -35,6 +36,9 @@ POLICIES = parse_policies(
         permit (principal in Role::"auditor", action == Action::"read_audit", resource);
         @id("staff_directory") permit (principal in Role::"staff", action == Action::"view", resource)
         when { resource.category == Category::"scheduling" && !(resource has patient) };
+        @id("proxy_labs") permit (principal in Role::"proxy", action == Action::"view", resource)
+        when { resource has patient && principal.patients.contains(resource.patient) }
+        when { resource.age_bands.contains(AgeBand::"child") };
         @id("never_genetic") forbid (principal, action == Action::"view", resource)
         when { resource.category == Category::"genetic" };
         """
@@ -102,6 +106,29 @@ def test_a_row_about_no_patient_is_directory_data() -> None:
     assert result(there.replace('"scheduling"', '"scheduling", patient = false')).got == "full"
 
 
+@pytest.mark.parametrize(
+    ("who", "record", "got"),
+    [
+        ('role = "proxy", patient = "Ann"', 'whose = "Ann", age = "child"', "full"),
+        ('role = "staff", also = ["proxy for Ann"]', 'whose = "Ann", age = "child"', "full"),
+        ('role = "staff", also = ["proxy@x for Ann"]', 'whose = "Ann", age = "child"', "full"),
+        ('role = "proxy", patient = "Ann"', 'whose = "Ann", age = "adult"', "withheld"),
+        ('role = "proxy", patient = "Ann"', 'whose = "Ann"', "withheld"),
+        ('role = "proxy", patient = "Ann"', 'whose = "Bob", age = "child"', "withheld"),
+        ('role = "proxy", patient = "Ann"', 'age = "child"', "withheld"),
+        ('role = "proxy"', 'whose = "Ann", age = "child"', "withheld"),
+        # an assignment is about its own patient and no other assignment's
+        ('role = "staff", patient = "Ann", also = ["proxy"]', 'whose = "Ann", age = "child"',
+         "withheld"),
+    ],
+)  # fmt: skip
+def test_whose_record_it_is_counts_by_assignment(who: str, record: str, got: str) -> None:
+    text = edited('role = "nurse", department = "cardiology"', who).replace(
+        'care_team = ["self"]', record
+    )
+    assert result(text).got == got
+
+
 def test_changes_are_allowed_or_refused() -> None:
     text = edited('asks = "view"', 'asks = "create"').replace('"full"', '"allowed"')
     assert result(text).got == "refused"
@@ -148,6 +175,7 @@ def test_the_policies_that_decided_nothing_are_named() -> None:
         "nurse_writes",
         "auditor_reads",
         "staff_directory",
+        "proxy_labs",
         "never_genetic",
     )
 
@@ -174,6 +202,10 @@ def test_the_policies_that_decided_nothing_are_named() -> None:
         ("care_team =", "careteam =", "unknown key careteam"),
         ('["self"]', '"self"', "care_team is not a list of texts"),
         ('["self"]', '["self"], patient = "no"', "patient is true or false"),
+        ('["self"]', '["self"], whose = true', "whose is not a text"),
+        ('["self"]', '["self"], age = "old"', "age is one of child, adolescent, adult"),
+        ('["self"]', '["self"], patient = false, whose = "Ann"', "says nothing of one"),
+        ('["self"]', '["self"], patient = false, age = "adult"', "says nothing of one"),
         ('{ role = "nurse", department = "cardiology" }', '"a nurse"', "who: not a table"),
         ('department = "cardiology"', 'assignment_until = "soon"', "is not a date"),
         ('department = "cardiology"', "assignment_until = 2026-01-01T00:00:00", "no time zone"),

@@ -81,7 +81,11 @@ def test_the_map_is_read_strictly(project_root: Path, name: str) -> None:
         text,
         sets,
         categories=CATEGORIES,
-        relation_types={"care_team": "Set<User>", "departments": "Set<Department>"},
+        relation_types={
+            "care_team": "Set<User>",
+            "departments": "Set<Department>",
+            "age_bands": "Set<AgeBand>",
+        },
     )
     assert set(read.tables) == set(SCHEMAS[name])
 
