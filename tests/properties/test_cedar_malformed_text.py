@@ -18,7 +18,7 @@ FRAGMENTS = (
 )  # fmt: skip
 SOUP = st.lists(st.sampled_from(FRAGMENTS), max_size=40).map(" ".join)
 TEXTS = SOUP | st.text(max_size=80) | st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)
-PROBLEM = re.compile(r"f\.cedar:[1-9][0-9]*: .+")
+PROBLEM = re.compile(r"f\.cedar:[1-9][0-9]*(:[1-9][0-9]*)?: .+")
 
 GOOD = '@id("a")\npermit (\n  principal in Team::"x",\n  action,\n  resource\n) when {\n  resource has "é" && [1, 2].contains(context.n) // so\n};\n'
 

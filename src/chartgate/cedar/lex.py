@@ -1,4 +1,4 @@
-"""Cutting a policy file into single policies, with lines, before anything parses it.
+"""Cutting a policy file into single policies, with places, before anything parses it.
 
 cedarpy reports no positions, and its parser overflows the stack (the process dies) on text nested
 a few thousand deep. So this pass, which needs only to know strings, comments and brackets, finds
@@ -24,7 +24,11 @@ _IF_STEPS: Final = 8
 
 
 class InvalidPolicies(Misconfigured):
-    """A policy or schema text cannot be obeyed; each line reads ``file:line: reason``."""
+    """A policy or schema text cannot be obeyed.
+
+    Each line reads ``file:line:column: reason``, or ``file:line: reason`` where only a whole policy
+    is at fault.
+    """
 
     code = "invalid_policies"
 
@@ -40,10 +44,19 @@ def one_line(text: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The text of one policy and the line of its first token."""
+    """The text of one policy, and where its first token is; lines and columns count from 1."""
 
     text: str
     line: int
+    column: int = 1
+
+    def place(self, offset: int) -> str:
+        """``line:column`` of a character of the text."""
+        before = self.text[:offset]
+        breaks = before.count("\n")
+        if not breaks:
+            return f"{self.line}:{self.column + offset}"
+        return f"{self.line + breaks}:{offset - before.rindex(chr(10))}"
 
 
 # Order matters: strings and comments first, so that what they contain is not seen as code.
@@ -68,50 +81,87 @@ class _Piece:
     def __init__(self, file: str) -> None:
         self.file = file
         self.start: int | None = None
-        self.line = 0
-        self.open: list[tuple[str, int]] = []
+        self.line = self.column = 0
+        self.open: list[tuple[str, str]] = []
         self.steps = 0
 
-    def step(self, line: int, cost: int) -> None:
+    def step(self, place: str, cost: int) -> None:
         self.steps += cost
         if self.steps > MAX_STEPS:
             raise InvalidPolicies(
-                f"{self.file}:{line}: more than {MAX_STEPS} operators in one policy"
+                f"{self.file}:{place}: more than {MAX_STEPS} operators in one policy"
             )
 
-    def opened(self, bracket: str, line: int) -> None:
-        self.open.append((bracket, line))
+    def opened(self, bracket: str, place: str) -> None:
+        self.open.append((bracket, place))
         if len(self.open) > MAX_NESTING:
             raise InvalidPolicies(
-                f"{self.file}:{line}: brackets nested more than {MAX_NESTING} deep"
+                f"{self.file}:{place}: brackets nested more than {MAX_NESTING} deep"
             )
 
-    def closed(self, bracket: str, line: int) -> None:
+    def closed(self, bracket: str, place: str) -> None:
         if not self.open or self.open.pop()[0] != _PAIRS[bracket]:
-            raise InvalidPolicies(f"{self.file}:{line}: {bracket} closes nothing")
+            raise InvalidPolicies(f"{self.file}:{place}: {bracket} closes nothing")
 
 
 def cut(text: str, file: str) -> Iterator[Piece]:
     """The policies of a file in order, comments and blanks before them dropped."""
-    piece, line = _Piece(file), 1
+    piece, line, begins = _Piece(file), 1, 0
     for found in _TOKEN.finditer(text):
         kind, lexeme = found.lastgroup, found.group()
+        column = found.start() - begins + 1
         if kind not in ("blank", "comment") and piece.start is None:
-            piece.start, piece.line = found.start(), line
+            piece.start, piece.line, piece.column = found.start(), line, column
         if kind == "open":
-            piece.opened(lexeme, line)
+            piece.opened(lexeme, f"{line}:{column}")
         elif kind == "close":
-            piece.closed(lexeme, line)
+            piece.closed(lexeme, f"{line}:{column}")
         elif kind == "end" and not piece.open:
-            yield Piece(text[piece.start : found.end()], piece.line)
+            yield Piece(text[piece.start : found.end()], piece.line, piece.column)
             piece = _Piece(file)
         elif kind == "other" and lexeme == '"':
-            raise InvalidPolicies(f"{file}:{line}: the string is not closed")
+            raise InvalidPolicies(f"{file}:{line}:{column}: the string is not closed")
         elif (kind == "other" and lexeme not in ",:") or lexeme in _STEP_WORDS:
-            piece.step(line, _IF_STEPS if lexeme == "if" else 1)
-        line += lexeme.count("\n")
+            piece.step(f"{line}:{column}", _IF_STEPS if lexeme == "if" else 1)
+        if "\n" in lexeme:
+            line += lexeme.count("\n")
+            begins = found.start() + lexeme.rindex("\n") + 1
     if piece.open:
         bracket, opened = piece.open[-1]
         raise InvalidPolicies(f"{file}:{opened}: {bracket} is not closed")
     if piece.start is not None:
-        raise InvalidPolicies(f"{file}:{piece.line}: the policy does not end with ;")
+        raise InvalidPolicies(f"{file}:{piece.line}:{piece.column}: the policy does not end with ;")
+
+
+def token_starts(text: str) -> list[tuple[int, str]]:
+    """Where each token of a policy begins and what it reads, blanks and comments left out."""
+    return [
+        (found.start(), found.group())
+        for found in _TOKEN.finditer(text)
+        if found.lastgroup not in ("blank", "comment")
+    ]
+
+
+_JSON_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{\[}\]]', re.DOTALL)
+
+
+def bounded_brackets(text: str, file: str, limit: int) -> None:
+    """Refuses JSON nested deeper than ``limit`` before any parser, all of which recurse, sees it."""
+    depth = 0
+    for found in _JSON_TOKEN.finditer(text):
+        depth += (found.group() in "{[") - (found.group() in "}]")
+        if depth > limit:
+            line = text.count("\n", 0, found.start()) + 1
+            raise InvalidPolicies(f"{file}:{line}: brackets nested more than {limit} deep")
+
+
+def check_unicode(text: str, file: str) -> None:
+    """Refuses a lone surrogate, at its place: no Unicode text has one, and no parser takes it."""
+    found = _SURROGATE.search(text)
+    if found is not None:
+        line = text.count("\n", 0, found.start()) + 1
+        column = found.start() - (text.rfind("\n", 0, found.start()) + 1) + 1
+        raise InvalidPolicies(f"{file}:{line}:{column}: not Unicode text")
+
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")

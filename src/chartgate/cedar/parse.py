@@ -1,22 +1,27 @@
 """Policy text to values: parsed by cedarpy, named by ``@id``, every fault with its file and line.
 
 The rules kept: a set loads whole or not at all; a policy has a stable id of its own, because
-decisions and the audit log cite it; a fault reads ``file:line: reason``.
+decisions and the audit log cite it; a fault reads ``file:line:column: reason``; the reading of a
+hopeless file ends, after ``MAX_PROBLEMS`` faults.
 """
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Final
 from typing import Literal as OneOf
 
 import cedarpy
 
 from chartgate.cedar import est
 from chartgate.cedar.ast import Origin, Policy, PolicySet
-from chartgate.cedar.lex import InvalidPolicies, Piece, cut, one_line
+from chartgate.cedar.lex import InvalidPolicies, Piece, check_unicode, cut, one_line
+from chartgate.cedar.locate import fault_at
 from chartgate.cedar.render import policy_set_hash
 from chartgate.cedar.validate import parse_schema, validate
 
 __all__ = ["InvalidPolicies", "parse_policies", "parse_schema", "policy_set", "validate"]
+
+MAX_PROBLEMS: Final = 100
 
 
 def policy_set(policies: Iterable[Policy]) -> PolicySet:
@@ -40,7 +45,7 @@ def parse_policies(
     policies: dict[str, Policy] = {}
     for file, text in files.items():
         try:
-            _check_text(text, file)
+            check_unicode(text, file)
             for piece in cut(text, file):
                 try:
                     policy = _policy(piece, file, f"policy{len(policies)}", ids, templates)
@@ -50,29 +55,32 @@ def parse_policies(
                     policies[policy.id] = policy
                 except InvalidPolicies as problem:
                     problems += problem.problems
+                if len(problems) >= MAX_PROBLEMS:
+                    raise InvalidPolicies(*problems, f"{file}:{piece.line}: reading ended here")
         except InvalidPolicies as problem:
+            if len(problems) >= MAX_PROBLEMS:
+                raise
             problems += problem.problems
     if problems:
         raise InvalidPolicies(*problems)
     return policy_set(policies.values())
 
 
-def _problem(piece: Piece, file: str, reason: object) -> InvalidPolicies:
-    return InvalidPolicies(f"{file}:{piece.line}: {one_line(reason)}")
-
-
-def _check_text(text: str, file: str) -> None:
-    # A lone surrogate is no Unicode text; cedarpy could not even be given it.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if any("\ud800" <= c <= "\udfff" for c in line):
-            raise InvalidPolicies(f"{file}:{number}: not Unicode text")
+def _problem(piece: Piece, file: str, reason: object, offset: int = 0) -> InvalidPolicies:
+    return InvalidPolicies(f"{file}:{piece.place(offset)}: {one_line(reason)}")
 
 
 def _policy(
     piece: Piece, file: str, number: str, ids: OneOf["annotation", "order"], templates: bool
 ) -> Policy:
+    offset = 0
     try:
-        forms = json.loads(cedarpy.policies_to_json_str(piece.text))
+        try:
+            parsed = cedarpy.policies_to_json_str(piece.text)
+        except ValueError as fault:
+            offset = fault_at(piece.text, str(fault), cedarpy.policies_to_json_str)
+            raise
+        forms = json.loads(parsed)
         form = est.single(forms, templates=templates)
         policy_id = number if ids == "order" else dict(est.annotations(form)).get("id", "")
         if not policy_id:
@@ -85,4 +93,4 @@ def _policy(
         reason: object = f"the condition is nested more than {est.MAX_DEPTH} operators deep"
     except (ValueError, est.UnknownForm) as fault:
         reason = fault
-    raise _problem(piece, file, reason)
+    raise _problem(piece, file, reason, offset)

@@ -2,6 +2,8 @@
 
 The rule kept: a policy set is obeyed only if every policy passes Cedar's strict validation. The
 verdict is cedarpy's alone; what is added is where each fault is, and that all of them are told.
+Both forms of a schema are read, Cedar's text and its JSON; a text that begins with ``{`` is JSON,
+since no schema text begins so.
 """
 
 import re
@@ -10,26 +12,43 @@ from types import MappingProxyType
 import cedarpy
 
 from chartgate.cedar.ast import PolicySet
-from chartgate.cedar.lex import InvalidPolicies, one_line
+from chartgate.cedar.lex import InvalidPolicies, check_unicode, one_line
 from chartgate.cedar.schema import Schema
-from chartgate.cedar.schema_read import read_declarations, tokens
+from chartgate.cedar.schema_json import read_json
+from chartgate.cedar.schema_names import Declarations, resolve
+from chartgate.cedar.schema_read import read_text
 
 _OWN_ID = re.compile(r"^for policy `[^`]*`[,:] ")
+_AT = re.compile(r" at line ([0-9]+) column ([0-9]+)\Z")
+
+
+def is_json(text: str, file: str) -> bool:
+    """Whether a schema is in the JSON form."""
+    return file.endswith(".json") or text.lstrip().startswith("{")
+
+
+def read_declarations(text: str, file: str) -> Declarations:
+    """The declarations of a schema of either form; cedarpy is not asked."""
+    return resolve(read_json(text, file) if is_json(text, file) else read_text(text, file))
 
 
 def parse_schema(text: str, file: str) -> Schema:
-    """The schema, or ``InvalidPolicies`` with ``file:line: reason``."""
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise InvalidPolicies(f"{file}:1: not Unicode text")
-    # (1) Our own scan first: it bounds the nesting that cedarpy's recursion would die of.
-    tokens(text, file)
-    # (2) cedarpy decides. If our reader stumbles over the same text, its line is the better one.
-    try:
-        cedarpy.Schema.from_str(text)
-    except ValueError as fault:
-        read_declarations(text, file)
-        raise InvalidPolicies(f"{file}:1: {one_line(fault)}") from fault
+    """The schema, or ``InvalidPolicies`` with ``file:line:column: reason``."""
+    check_unicode(text, file)
+    # (1) Our own reading first: it bounds the nesting that cedarpy's recursion would die of and
+    # the size that common types expand to, and its places are the better ones.
     found = read_declarations(text, file)
+    # (2) cedarpy decides.
+    try:
+        if is_json(text, file):
+            cedarpy.Schema.from_json_str(text)
+        else:
+            cedarpy.Schema.from_str(text)
+    except ValueError as fault:
+        told = one_line(fault)
+        at = _AT.search(told)
+        place = f"{at[1]}:{at[2]}" if at else "1"
+        raise InvalidPolicies(f"{file}:{place}: {_AT.sub('', told)}") from fault
     return Schema(file, text, MappingProxyType(found.entities), MappingProxyType(found.actions))
 
 

@@ -60,12 +60,12 @@ def test_every_fault_is_told_with_its_file_and_line() -> None:
         f'@id("u v") {RULE};\n@id("z") {RULE} when {{ "a\n}};',
     )
     assert [problem.split(": ")[0] for problem in found] == [
-        "a.cedar:3",
-        "a.cedar:6",
-        "b.cedar:1",
-        "b.cedar:3",
-        "b.cedar:4",
-        "b.cedar:5",
+        "a.cedar:4:49",
+        "a.cedar:6:1",
+        "b.cedar:1:1",
+        "b.cedar:3:1",
+        "b.cedar:4:1",
+        "b.cedar:5:53",
     ]
     assert "unexpected token" in found[0]
     assert "no @id" in found[1]
@@ -76,17 +76,19 @@ def test_every_fault_is_told_with_its_file_and_line() -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        (f'@id("x")\n{RULE}', "1"),
-        ("\n\npermit(principal", "3"),
-        ("\n)", "2"),
-        ("(]", "1"),
-        (";", "1"),
-        (f'@id("x") {RULE} {RULE};', "1"),
-        ("\n\ud800", "2"),
-        (f'@id("x")\n@id("x") {RULE};', "1"),
-        (when("9223372036854775808 > 1"), "1"),
-        (when("foo(1)"), "1"),
-        (when("ip(?principal)"), "1"),
+        (f'@id("x")\n{RULE}', "1:1"),
+        ("\n\npermit(principal", "3:7"),
+        ("\n)", "2:1"),
+        ("(]", "1:2"),
+        (";", "1:1"),
+        (f'@id("x") {RULE} {RULE};', "1:52"),
+        ("\n  \ud800", "2:3"),
+        (f'@id("x")\n@id("x") {RULE};', "1:1"),
+        (when("9223372036854775808 > 1"), "1:53"),
+        (when("foo(1)"), "1:53"),
+        (when('"a\\q" == "b"'), "1:55"),
+        (when("ip(?principal)"), "1:46"),
+        (when("\n\n  1 +\n  * 2"), "4:3"),
     ],
 )
 def test_broken_text_is_refused_at_its_line(text: str, place: str) -> None:

@@ -129,7 +129,7 @@ def test_a_broken_schema_is_refused_at_its_line(text: str, place: int, reason: s
     with pytest.raises(InvalidPolicies) as refused:
         parse_schema(text, "s.cedarschema")
     [problem] = refused.value.problems
-    assert problem.startswith(f"s.cedarschema:{place}: ")
+    assert problem.startswith(f"s.cedarschema:{place}:")
     assert reason in problem
 
 
