@@ -98,6 +98,69 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     """
     ALTER TABLE assignment ADD COLUMN patient text CHECK (patient <> '');
     """,
+    # 3: versions of policies and data maps, with what shows that each step is in the audit log.
+    # Kept for good, which is at least six years past their last use (45 CFR 164.316(b)(2)(i)).
+    # A notification carries the epoch that its change made, so one that no change made is noticed.
+    """
+    CREATE TABLE policy_bundle (
+        subject text NOT NULL CHECK (subject ~ '^(policies|map:.+)$'),
+        hash text NOT NULL CHECK (hash ~ '^[0-9a-f]{64}$'),
+        content bytea NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (subject, hash)
+    );
+
+    CREATE TABLE policy_step (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        subject text NOT NULL,
+        hash text NOT NULL,
+        step text NOT NULL,
+        generation bigint NOT NULL DEFAULT 0,
+        entry bytea NOT NULL,
+        proof text NOT NULL,
+        report bytea,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        FOREIGN KEY (subject, hash) REFERENCES policy_bundle
+    );
+    CREATE INDEX policy_step_generation ON policy_step (subject, generation) WHERE generation > 0;
+
+    CREATE TABLE policy_node (
+        node text NOT NULL,
+        subject text NOT NULL,
+        hash text NOT NULL,
+        generation bigint NOT NULL,
+        since timestamptz NOT NULL,
+        PRIMARY KEY (node, subject)
+    );
+
+    CREATE FUNCTION keep_policy() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'versions and their steps are kept, never changed or removed'
+            USING ERRCODE = 'restrict_violation';
+    END $$;
+
+    CREATE TRIGGER keep_policy BEFORE UPDATE OR DELETE ON policy_bundle
+        FOR EACH ROW EXECUTE FUNCTION keep_policy();
+    CREATE TRIGGER keep_policies BEFORE TRUNCATE ON policy_bundle
+        FOR EACH STATEMENT EXECUTE FUNCTION keep_policy();
+    CREATE TRIGGER keep_policy BEFORE UPDATE OR DELETE ON policy_step
+        FOR EACH ROW EXECUTE FUNCTION keep_policy();
+    CREATE TRIGGER keep_policies BEFORE TRUNCATE ON policy_step
+        FOR EACH STATEMENT EXECUTE FUNCTION keep_policy();
+
+    CREATE OR REPLACE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        epoch text;
+    BEGIN
+        UPDATE state SET value = (value::bigint + 1)::text WHERE key = 'epoch'
+            RETURNING value INTO epoch;
+        PERFORM pg_notify('chartgate', TG_TABLE_NAME || ' ' || epoch);
+        RETURN NULL;
+    END $$;
+
+    CREATE TRIGGER changed AFTER INSERT ON policy_step
+        FOR EACH STATEMENT EXECUTE FUNCTION changed();
+    """,
 )
 
 EPOCH: Final = "SELECT value::bigint FROM state WHERE key = 'epoch'"
