@@ -19,6 +19,7 @@ from chartgate.errors import LogUnavailable
 from chartgate.tlog import segment as packed
 from chartgate.tlog import wal
 from chartgate.tlog.checkpoint import peek
+from chartgate.tlog.tile import TILE_WIDTH
 
 _RETRIES = 5
 
@@ -103,6 +104,27 @@ class LogReader:
     def checkpoint(self) -> str:
         """The newest signed checkpoint; its signature is not looked at here."""
         return self._refresh().checkpoint
+
+    def head(self) -> tuple[int, str]:
+        """The size, and the signed checkpoint over exactly as many entries."""
+        view = self._refresh()
+        return view.size, view.checkpoint
+
+    def bundle_roots(self) -> tuple[bytes, ...]:
+        """The tree roots of all whole bundles of 256 in packed segments, from the first on."""
+        roots: list[bytes] = []
+        view = self._refresh()
+        for number in range(view.head.first // view.head.segment_leaves):
+            name = segment_name(number)
+            try:
+                with SegmentFile(self._directory / name) as opened:
+                    bundles = opened.segment.bundles
+            except FileNotFoundError as exc:
+                raise CorruptLog(name, None, "this segment is missing") from exc
+            if any(bundle.count != TILE_WIDTH for bundle in bundles):
+                break  # segments smaller than a bundle: only tests make them
+            roots.extend(bundle.root for bundle in bundles)
+        return tuple(roots)
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
         """(index, entry) from ``start`` to before ``stop``, or to the end as it is at the start."""

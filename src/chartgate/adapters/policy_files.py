@@ -5,11 +5,10 @@ key. Policy files are read in the order of their paths, so that the same folder 
 every machine.
 """
 
-import tomllib
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 from chartgate.app.entitlement import DecisionPoint
+from chartgate.app.map_bundle import code_files, open_map
 from chartgate.app.policy_bundle import (
     INVARIANTS,
     PURPOSES,
@@ -20,11 +19,9 @@ from chartgate.app.policy_bundle import (
     PolicyVersion,
     open_bundle,
 )
-from chartgate.cedar.schema import EntityRef, Schema, SetType
+from chartgate.cedar.schema import Schema
 from chartgate.datamap.model import DataMap
-from chartgate.datamap.read import read_map
 from chartgate.errors import Misconfigured
-from chartgate.targets.admissible import record_attributes
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -44,24 +41,29 @@ def load_policy_version(directory: Path) -> PolicyVersion:
 
 def load_data_map(path: Path, schema: Schema) -> DataMap:
     """A data map and the code sets it names, which lie beside it."""
-    document = _toml(path)
-    code_sets = {
-        str(name): _codes(path.parent / str(file))
-        for name, file in document.get("code_sets", {}).items()
-    }
-    categories = schema.entities["Category"].enum if "Category" in schema.entities else None
-    relations = {
-        name: f"Set<{attribute.type.element.name}>"
-        for name, attribute in record_attributes(schema).items()
-        if isinstance(attribute.type, SetType) and isinstance(attribute.type.element, EntityRef)
-    }
-    return read_map(
-        document,
-        code_sets,
-        categories=frozenset(categories or ()),
-        relation_types=relations,
-        file=path.name,
-    )
+    return open_map(read_map_bundle(path), schema)
+
+
+def read_map_bundle(path: Path) -> Bundle:
+    """A data map's file and the files of code sets that it names, as one value."""
+    text = _text(path)
+    named = code_files(Bundle({path.name: text}).toml(path.name))
+    return Bundle({path.name: text, **{file: _text(path.parent / file) for file in named.values()}})
+
+
+def write_bundle(bundle: Bundle, directory: Path) -> None:
+    """The bundle's files into a folder; what else lies there must not be of a kind that counts."""
+    for path in bundle.files:
+        parts = PurePosixPath(path).parts
+        if not parts or path.startswith("/") or ".." in parts or str(PurePosixPath(path)) != path:
+            raise Misconfigured("a bundle names a file outside its folder")
+    try:
+        for path, text in bundle.files.items():
+            target = directory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", newline="")
+    except OSError as exc:
+        raise Misconfigured(f"cannot write to {directory}: {exc.strerror}") from exc
 
 
 def load_decision_point(policies: Path, data_map: Path) -> DecisionPoint:
@@ -79,15 +81,3 @@ def _text(path: Path) -> str:
         raise Misconfigured(f"cannot read {path}: {exc.strerror}") from exc
     except UnicodeDecodeError:
         raise Misconfigured(f"{path} is not UTF-8") from None
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_text(path))
-    except tomllib.TOMLDecodeError as exc:
-        raise Misconfigured(f"{path.name}: {exc}") from exc
-
-
-def _codes(path: Path) -> frozenset[str]:
-    lines = (line.partition("#")[0].strip() for line in _text(path).splitlines())
-    return frozenset(line for line in lines if line)
