@@ -53,6 +53,16 @@ def condition(text: str) -> Expr:
         "true && !false",
         "true || 5",
         "!(false && 5)",
+        "!(false && context.absent) && (true || context.absent)",
+        'principal == Staff::"anna" && !(principal == Team::"anna")',
+        '!(Team::"absent" has level) && !Team::"absent".hasTag("x")',
+        'Team::"absent" in [Team::"x", Team::"absent"]',
+        "[1, 1, true, 1] == [true, 1] && {a: [1, 2]} == {a: [2, 1, 2]}",
+        'ip("127.0.0.1").isLoopback() && !ip("127.0.0.1/7").isLoopback()',
+        'datetime("0000-01-01") < datetime("1969-12-31T23:59:59.999Z")',
+        'datetime("1969-12-31T12:00:00Z").toDate() == datetime("1969-12-31")',
+        'datetime("2024-01-01T00:00:00+2359") == datetime("2023-12-31T00:01:00Z")',
+        'duration("-1d1h").toDays() == -1 && duration("-23h").toDays() == 0',
         "if true then true else 5",
         "if context.flag then true else context.absent",
         '1 != true && 1 != "1" && !(principal == "anna")',
@@ -85,6 +95,11 @@ def test_the_condition_is_true(text: str) -> None:
     [
         ("true && 5", "type"),
         ("5 && false", "type"),
+        ("context.absent && false", "missing_attribute"),
+        ("context.absent || true", "missing_attribute"),
+        ('ip("::ffff:1.2.3.4") == 1', "extension"),
+        ('datetime("2024-01-01T00:00:00+2400") == 1', "extension"),
+        ('decimal("1.00001") == 1', "extension"),
         ("false || 5", "type"),
         ("!5", "type"),
         ("if 1 then true else true", "type"),
@@ -237,3 +252,21 @@ def test_a_template_decides_nothing_until_it_is_linked() -> None:
     assert authorize(policy_set([linked]), ENV, forbid_error_denies=True).allowed
     with pytest.raises(KeyError):
         template.link("grant-2", {"?principal": ANNA})
+
+
+def test_satisfied_forbids_decide_alone_and_every_error_is_told() -> None:
+    policies = parse_policies(
+        {
+            "p": '@id("yes") permit(principal, action, resource);\n'
+            '@id("yes2") permit(principal, action, resource);\n'
+            '@id("bad") permit(principal, action, resource) when { context.absent };\n'
+            '@id("no") forbid(principal, action, resource) when { context.n == 1 };\n'
+            '@id("silent") forbid(principal, action, resource) when { context.n == 2 };'
+        }
+    )
+    answer = authorize(policies, ENV, forbid_error_denies=True)
+    assert (answer.allowed, answer.determining) == (False, ("no",))
+    assert [policy_id for policy_id, _ in answer.errors] == ["bad"]
+    without = policy_set([p for p in policies.policies if p.id != "no"])
+    answer = authorize(without, ENV, forbid_error_denies=True)
+    assert (answer.allowed, answer.determining) == (True, ("yes", "yes2"))
