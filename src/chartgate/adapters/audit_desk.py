@@ -6,33 +6,21 @@ and a sign-in that failed; a question in the log holds tokens and uids, never a 
 somebody typed. Whoever cannot be recorded is not answered.
 """
 
-import hmac
-import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot
-from chartgate.adapters.log_files import LogFiles
+from chartgate.adapters.desk import Desk, is_password, password_in
 from chartgate.adapters.log_reader import LogReader
-from chartgate.adapters.log_socket import NoGateway, append_through
-from chartgate.adapters.signing import load_or_create_signer
 from chartgate.adapters.state import Instance, State
 from chartgate.app.entitlement import DecisionPoint
-from chartgate.errors import Corrupt, Misconfigured, Refused
-from chartgate.model.event import (
-    VERSION,
-    AuditRead,
-    Event,
-    LoginRefused,
-    Recovered,
-    decode,
-    encode,
-)
+from chartgate.errors import Corrupt, Refused
+from chartgate.model.event import VERSION, AuditRead, Event, decode
 from chartgate.model.principal import Person
-from chartgate.pgwire.scram import AuthenticationFailed, Verifier, mint_verifier
+
+__all__ = ["AuditDesk", "AuditRefused", "is_password", "password_in", "read_event"]
 
 READ = "read_audit"
 READ_TECHNICAL = "read_audit_technical"
@@ -46,7 +34,7 @@ class AuditRefused(Refused):
     code = "audit_refused"
 
 
-class AuditDesk:
+class AuditDesk(Desk):
     """One sitting over one log. ``now`` answers the time in UTC."""
 
     def __init__(
@@ -58,33 +46,8 @@ class AuditDesk:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._state = state
-        self._instance = instance
-        self._point = point
-        self._people = people
-        self._now = now
+        super().__init__(state, instance, point, people, channel=_CHANNEL, now=now)
         self._reader = LogReader(state.log_dir)
-
-    def sign_in(self, name: str, password: str) -> Person:
-        """The person behind name and password; raises ``AuthenticationFailed``, recorded."""
-        people = self._people()
-        person = people.persons.get(name)
-        credential = people.credential(name, at=self._now())
-        if credential is not None and is_password(password, credential.scram_verifier):
-            assert person is not None
-            return person
-        if credential is None:  # as slow as a wrong password
-            mint_verifier(password, salt=secrets.token_bytes(16))
-        self._append(
-            LoginRefused(
-                at=self._at(),
-                node=self._instance.node,
-                login="unknown" if person is None else person.uid,
-                channel=_CHANNEL,
-                reason="no valid credential" if credential is None else "wrong password",
-            )
-        )
-        raise AuthenticationFailed
 
     def allows(self, person: Person, action: str = READ, *, purpose: str = "") -> bool:
         """Whether policy lets the person read now: for following, where time passes."""
@@ -145,58 +108,6 @@ class AuditDesk:
         person = self._people().persons.get(name)
         return None if person is None else person.uid
 
-    def _decide(
-        self, person: Person | None, actions: tuple[str, ...], purpose: str
-    ) -> tuple[bool, tuple[str, ...]]:
-        if person is None:
-            return False, ()
-        at = self._now()
-        live = person.live(at=at) if person.active else ()
-        claimed = purpose or self._point.roles.default_purpose(live) or ""
-        try:
-            asker = self._point.asker(person, claimed, at=at)
-        except Refused:  # no live role may act for that purpose
-            return False, ()
-        determining: tuple[str, ...] = ()
-        for action in actions:
-            answer = self._point.may(asker, action, at=at)
-            if answer.allowed:
-                return True, answer.determining
-            determining = determining or answer.determining
-        return False, determining
-
-    def _append(self, event: AuditRead | LoginRefused) -> int:
-        entry = encode(event)
-        try:
-            return append_through(self._state.log_socket, [entry])
-        except NoGateway:
-            return self._append_directly(entry)
-
-    def _append_directly(self, entry: bytes) -> int:
-        """No gateway runs: hold the log open for one entry. The log's own lock arbitrates."""
-        if not self._state.log_key.exists():
-            raise Misconfigured(f"there is no audit log in {self._state.root}")
-        torn: list[tuple[int, str]] = []
-        signer = load_or_create_signer(self._state.log_key, self._instance.origin)
-        with LogFiles.open(
-            self._state.log_dir,
-            signer,
-            on_recovered=lambda dropped, digest: torn.append((dropped, digest)),
-        ) as log:
-            for dropped, digest in torn:
-                recovered = Recovered(
-                    at=self._at(),
-                    node=self._instance.node,
-                    dropped_bytes=dropped,
-                    dropped_sha256=digest,
-                    size=log.size,
-                )
-                log.append([encode(recovered)])
-            return log.append([entry]).first_index
-
-    def _at(self) -> str:
-        return self._now().astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-
 
 def read_event(index: int, entry: bytes) -> Event:
     """The event of a log entry; raises ``Corrupt`` for what this program does not understand."""
@@ -209,42 +120,3 @@ def read_event(index: int, entry: bytes) -> Event:
             f"log entry {index} has version {event.version}; this program knows {VERSION}"
         )
     return event
-
-
-def is_password(password: str, verifier: str) -> bool:
-    """Whether the password is the one behind a SCRAM verifier (RFC 5802)."""
-    stored = Verifier.parse(verifier)
-    minted = mint_verifier(password, salt=stored.salt, iterations=stored.iterations)
-    return hmac.compare_digest(minted, verifier)
-
-
-def password_in(passfile: Path, name: str) -> str | None:
-    """The first password that libpq's passfile (``host:port:database:user:password``) has for
-    ``name``; a file that others can read is not used, as libpq does not."""
-    try:
-        if passfile.stat().st_mode & 0o077:
-            return None
-        lines = passfile.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    for line in lines:
-        fields = _fields(line)
-        if len(fields) == 5 and fields[3] == name:
-            return fields[4]
-    return None
-
-
-def _fields(line: str) -> list[str]:
-    fields = [""]
-    escaped = False
-    for char in line:
-        if escaped or (char not in ":\\"):
-            fields[-1] += char
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif len(fields) < 5:
-            fields.append("")
-        else:
-            fields[-1] += char
-    return [] if line.startswith("#") else fields

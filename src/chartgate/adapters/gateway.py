@@ -26,10 +26,9 @@ from chartgate.adapters.upstream import (
 )
 from chartgate.adapters.wire import ConnectionEnded, Wire
 from chartgate.app.conversation import Conversation
-from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.exchange import HIDDEN_STATUS
 from chartgate.app.gate_session import AccessEnded, GateSession
-from chartgate.app.session_views import Source
+from chartgate.app.in_force import InForce
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, LogUnavailable, Refused
 from chartgate.model.event import LoginRefused, encode
@@ -86,13 +85,15 @@ class GatewayConfig:
 
 
 class Gateway:
-    """Accepts clients until closed. Everything a decision needs is handed in, already loaded."""
+    """Accepts clients until closed. Everything a decision needs is handed in, already loaded.
+
+    What ``in_force`` holds may be replaced at any time: sessions look there for each decision.
+    """
 
     def __init__(
         self,
         config: GatewayConfig,
-        point: DecisionPoint,
-        source: Source,
+        in_force: InForce,
         upstream: UpstreamAddress,
         people: ControlPlaneFeed,
         tokens: PatientTokens,
@@ -101,8 +102,7 @@ class Gateway:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._config = config
-        self._point = point
-        self._source = source
+        self._in_force = in_force
         self._upstream = upstream
         self._people = people
         self._tokens = tokens
@@ -290,7 +290,7 @@ class Gateway:
         if person is None or not person.active or not person.live(at=at):
             raise AccessEnded("no role is assigned to you now")
         settings = settings_of(startup)
-        default = self._point.roles.default_purpose(person.live(at=at)) or ""
+        default = self._in_force.point.roles.default_purpose(person.live(at=at)) or ""
         session = GateSession(
             session_id=secrets.token_hex(8),
             name=person.name,
@@ -298,8 +298,7 @@ class Gateway:
             channel=CHANNEL,
             secret=secrets.token_hex(16),
             purpose=default,
-            point=self._point,
-            source=self._source,
+            in_force=self._in_force,
             directory=self,
             tokens=self._tokens,
             now=self._now,

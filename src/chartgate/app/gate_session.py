@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
+from chartgate.app.in_force import InForce
 from chartgate.app.plan_cache import PlanCache
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.session_views import SessionViews, Source
@@ -120,8 +121,7 @@ class GateSession:
         channel: str,
         secret: str,
         purpose: str,
-        point: DecisionPoint,
-        source: Source,
+        in_force: InForce,
         directory: Directory,
         tokens: PatientTokens,
         now: Callable[[], datetime],
@@ -131,9 +131,11 @@ class GateSession:
         self.node: Final = node
         self.channel: Final = channel
         self.purpose = purpose
-        self.point: Final = point
+        self.point: DecisionPoint = in_force.current.point
+        """What the newest entitlement was decided by."""
         self._secret: Final = secret
-        self._source: Final = source
+        self._in_force: Final = in_force
+        self._source: Source = in_force.current.source
         self._directory: Final = directory
         self._tokens: Final = tokens
         self._now: Final = now
@@ -176,15 +178,16 @@ class GateSession:
     def check_claim(self, purpose: str) -> None:
         """Raise ``PurposeRefused`` unless the person may claim the purpose now."""
         live = self._current_person().live(at=self._now())
-        wanted = purpose or self.point.roles.default_purpose(live)
+        roles = self._in_force.point.roles
+        wanted = purpose or roles.default_purpose(live)
         if wanted is None:
             raise PurposeRefused("none of your roles has a purpose of use")
-        self.point.roles.check_claim(wanted, live)
+        roles.check_claim(wanted, live)
 
     def adopt(self, purpose: str) -> None:
         """From now on the purpose is this one, checked before; an empty one is the default."""
         live = self._current_person().live(at=self._now())
-        self.purpose = purpose or self.point.roles.default_purpose(live) or self.purpose
+        self.purpose = purpose or self._in_force.point.roles.default_purpose(live) or self.purpose
 
     def reset(self) -> None:
         """RESET ALL and DISCARD ALL: back to what was claimed at login."""
@@ -196,13 +199,19 @@ class GateSession:
         person = self._current_person()
         live = person.live(at=at)
         current = self._entitlement
+        decides = self._in_force.current
         if (
             current is None
+            or decides.point is not self.point
             or (person, live, self.purpose) != self._signature
             or not current.is_valid(at=at)
         ):
             if not live:
                 raise AccessEnded("your access has ended: no role is assigned to you now")
+            if decides.point is not self.point:
+                # Another version of the policies or of the map came into force.
+                self._entitlement = self._views = self._domains = self._known_names = None
+                self.point, self._source = decides.point, decides.source
             asker = self._asker(person, at)
             current = self.point.entitlement(asker, self._source.tables, at=at, secret=self._secret)
             self.person = person

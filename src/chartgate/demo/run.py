@@ -38,6 +38,7 @@ from chartgate.adapters.source_catalog import read_source
 from chartgate.adapters.state import Instance, RolledBack, State
 from chartgate.adapters.upstream import UpstreamAddress
 from chartgate.app.entitlement import DecisionPoint
+from chartgate.app.in_force import InForce
 from chartgate.app.rolebook import RoleBook
 from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
@@ -174,8 +175,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
                     port=ready.instance.port,
                     idle_seconds=idle_seconds,
                 ),
-                ready.point,
-                ready.source,
+                InForce(ready.point, ready.source),
                 ready.upstream,
                 people,
                 tokens,

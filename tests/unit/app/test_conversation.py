@@ -39,6 +39,7 @@ from chartgate.app.commands import (
 from chartgate.app.conversation import Conversation
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
 from chartgate.app.gate_session import GateSession
+from chartgate.app.in_force import InForce
 from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.demo.generator_schema import TABLES
@@ -416,8 +417,7 @@ class World:
             channel="test",
             secret="0" * 32,
             purpose="TREAT",
-            point=point,
-            source=SOURCE,
+            in_force=InForce(point, SOURCE),
             directory=self.directory,
             tokens=PatientTokens({2026: b"k" * 32}, "hospital"),
             now=lambda: NOW,

@@ -17,6 +17,7 @@ from chartgate.app.gate_session import (
     Planned,
     Source,
 )
+from chartgate.app.in_force import InForce
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import Refused
@@ -62,8 +63,7 @@ def session(point: DecisionPoint, hospital: Hospital) -> GateSession:
         channel="test",
         secret="0" * 32,
         purpose="",
-        point=point,
-        source=Source({}, {}),
+        in_force=InForce(point, Source({}, {})),
         directory=hospital,
         tokens=PatientTokens({2026: b"a" * 32, 2027: b"b" * 32}, "hospital"),
         now=lambda: hospital.now,
