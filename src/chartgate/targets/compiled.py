@@ -1,0 +1,315 @@
+"""Policies, compiled to decide: the reference answer, found without asking every policy.
+
+The rules kept: the answer is that of ``chartgate.cedar.authorize`` — same decision, same determining
+policies in file order, same errors in the same words; nothing about a request is kept. An error is
+rare, so its words are asked of the reference evaluator when it happens.
+
+A decision looks up the tree of (action, principal type, resource type), which is built from the
+policies whose scope admits them (``chartgate.targets.compiled_tree``).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from chartgate.cedar.ast import Binary, Expr, Is, Literal, Policy, PolicySet, Var
+from chartgate.cedar.authorize import Answer
+from chartgate.cedar.entities import Entity
+from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
+from chartgate.cedar.values import CedarSet, Value
+from chartgate.model.principal import EntityUid
+from chartgate.targets.compiled_conditions import Residual, residual_of
+from chartgate.targets.compiled_runtime import (
+    NO_ATTRIBUTES,
+    Hierarchy,
+    ancestors_of,
+    reference_env,
+)
+from chartgate.targets.compiled_source import constant
+from chartgate.targets.compiled_tree import Builder, Node
+from chartgate.targets.entity_store import EntityView
+
+DENIED: Final = Answer(False, (), ())
+"""No policy had anything to say."""
+
+_ANY: Final = "\0"
+"""Stands for every type, and every action, that no policy names."""
+_ANY_ACTION: Final = EntityUid(_ANY, _ANY)
+_MOST_ROOTS: Final = 4096
+_MOST_ANSWERS: Final = 8192
+
+Root: TypeAlias = tuple[EntityUid, str, str, frozenset[EntityUid] | None]
+
+
+class Verdicts:
+    """From the numbers of policies that hold (``~number``: that failed) to an ``Answer``."""
+
+    __slots__ = ("_known", "policies")
+
+    def __init__(self, policies: Mapping[int, Policy] | Sequence[Policy]) -> None:
+        self.policies: Final[Any] = policies
+        self._known: Final[dict[object, Answer]] = {}
+
+    def answer(self, found: list[int], env: Env | None, *, forbid_error_denies: bool) -> Answer:
+        """The answer; ``env`` gives the words of errors."""
+        place = tuple(found) if len(found) > 1 else found[0]
+        known = self._known.get(place)
+        if known is not None:
+            return known
+        failed = sorted(~number for number in set(found) if number < 0)
+        errors = tuple((self.policies[n].id, _words(self.policies[n], env)) for n in failed)
+        held = {number for number in found if number >= 0}
+        if forbid_error_denies:
+            held.update(n for n in failed if self.policies[n].effect == "forbid")
+        ordered = [self.policies[n] for n in sorted(held)]
+        forbids = tuple(p.id for p in ordered if p.effect == "forbid")
+        permits = tuple(p.id for p in ordered if p.effect == "permit")
+        answer = Answer(bool(permits) and not forbids, forbids or permits, errors)
+        if not failed and len(self._known) < _MOST_ANSWERS:
+            self._known[place] = answer
+        return answer
+
+
+def _words(policy: Policy, env: Env | None) -> str:
+    if env is not None:
+        try:
+            evaluate(policy.condition(), env)
+        except EvaluationError as error:
+            return str(error)
+    return "type: the condition has no value"
+
+
+class CompiledPolicies:
+    """A policy set that decides; immutable to its users, built piece by piece as it is used.
+
+    ``actions`` gives each action's groups where a schema fixes them; without, the request's
+    entities say which group an action is in, as in Cedar without a schema.
+    """
+
+    def __init__(
+        self,
+        policies: Iterable[Policy],
+        *,
+        actions: Mapping[EntityUid, frozenset[EntityUid]] | None = None,
+    ) -> None:
+        kept = tuple(p for p in policies if not p.is_template)
+        self.policies: Final = kept
+        self._actions: Final = actions
+        self._verdicts: Final = Verdicts(kept)
+        self._single: Final = self._verdicts._known  # noqa: SLF001 - one cache, read on the hot path
+        self._builder: Final = Builder()
+        self._roots: Final[dict[Any, Node]] = {}
+        self._residuals: Final[dict[int, Residual]] = {}
+        self._by_action: Final = _ByAction(kept)
+        self._types: Final = _types_named(kept)
+        self._grouped: Final = actions is None and bool(self._by_action.groups)
+
+    def decide(
+        self,
+        principal: EntityUid,
+        action: EntityUid,
+        resource: EntityUid,
+        context: Mapping[str, Value],
+        entities: Hierarchy,
+        own: Entity | None = None,
+        *,
+        forbid_error_denies: bool,
+    ) -> Answer:
+        """Whether the request is allowed, and why.
+
+        ``own`` is the request's own entity, laid over ``entities`` for this question alone; it is
+        usually the resource. Plain dictionaries serve best as its attributes and as context.
+        """
+        found: list[int] = []
+        self.collect(principal, action, resource, context, entities, own, found)
+        if not found:
+            return DENIED
+        if len(found) == 1:
+            known = self._single.get(found[0])
+            if known is not None:
+                return known
+        env = None
+        if min(found) < 0:
+            env = reference_env(principal, action, resource, context, entities, own)
+        return self._verdicts.answer(found, env, forbid_error_denies=forbid_error_denies)
+
+    def collect(
+        self,
+        principal: EntityUid,
+        action: EntityUid,
+        resource: EntityUid,
+        context: Mapping[str, Value],
+        entities: Hierarchy,
+        own: Entity | None,
+        found: list[int],
+    ) -> None:
+        """Put into ``found`` the number of every policy that holds, and ``~number`` of every error."""
+        if entities.__class__ is EntityView:
+            above, attributes = entities.known(principal)
+        else:
+            above = entities.ancestors(principal)
+            entity = entities.get(principal)
+            attributes = NO_ATTRIBUTES if entity is None else entity.attrs
+        if own is None:
+            entity = entities.get(resource)
+            described = NO_ATTRIBUTES if entity is None else entity.attrs
+        else:
+            if own.uid == resource:
+                described = own.attrs
+            else:
+                entity = entities.get(resource)
+                described = NO_ATTRIBUTES if entity is None else entity.attrs
+            if own.uid in above:
+                above = ancestors_of(entities, own, principal)
+                if own.uid == principal:
+                    attributes = own.attrs
+        if self._grouped:
+            groups = ancestors_of(entities, own, action)
+            root = self._roots.get((action, principal[0], resource[0], groups))
+        else:
+            groups = None
+            root = self._roots.get((action, principal[0], resource[0]))
+        if root is None:
+            root = self._root(action, principal[0], resource[0], groups)
+        root(
+            principal, above, attributes, action, resource, described, context, entities, own,
+            found.append,
+        )  # fmt: skip
+
+    def warm(self, requests: Iterable[tuple[EntityUid, str, str]] | None = None) -> Iterator[int]:
+        """Build everything, one node a step; each step says how many are known to be left.
+
+        ``requests``: the (action, principal type, resource type) that will be asked.
+        """
+        for action, principal, resource in () if self._grouped else requests or ():
+            self._root(action, principal, resource, None)
+            yield len(self._builder.waiting)
+        waiting = self._builder.waiting
+        while waiting:
+            lazy = waiting.pop()
+            if lazy.built is None:
+                lazy.build()
+                yield len(waiting)
+
+    def _root(
+        self, action: EntityUid, principal: str, resource: str, groups: frozenset[EntityUid] | None
+    ) -> Node:
+        """The tree of a question, found or begun under its canonical name.
+
+        Names that no policy mentions are one name: made-up types must not fill the memory.
+        """
+        asked = (
+            (action, principal, resource, groups)
+            if self._grouped
+            else (action, principal, resource)
+        )
+        named = action if action in self._by_action.named else _ANY_ACTION
+        if self._actions is not None:
+            groups = self._actions.get(action, frozenset((action,)))
+        if groups is not None:
+            groups &= self._by_action.groups
+        who = principal if principal in self._types else _ANY
+        what = resource if resource in self._types else _ANY
+        canonical = (named, who, what, groups)
+        table = self._roots
+        node = table.get(canonical)
+        if node is None:
+            residuals = self._of(named, groups, who, what)
+            node = self._builder.root(residuals)
+            if len(table) < _MOST_ROOTS:
+                table[canonical] = node
+        if len(table) < _MOST_ROOTS:
+            table[asked] = node
+        return node
+
+    def _of(
+        self, action: EntityUid, groups: frozenset[EntityUid] | None, who: str, what: str
+    ) -> tuple[Residual, ...]:
+        def decide(expr: Expr) -> bool | None:
+            return _settle(expr, action, groups, {"principal": who, "resource": what})
+
+        left = []
+        for number in self._by_action.of(action, groups):
+            residual = self._residuals.get(number)
+            if residual is None:
+                residual = self._residuals[number] = residual_of(number, self.policies[number])
+            settled = residual.settled(decide)
+            if settled is not None:
+                left.append(settled)
+        return tuple(left)
+
+
+class _ByAction:
+    """Which policies can concern an action."""
+
+    def __init__(self, policies: tuple[Policy, ...]) -> None:
+        self.named: Final[dict[EntityUid, list[int]]] = {}
+        self.groups: Final = frozenset(
+            uid
+            for p in policies
+            if p.action.op == "in"
+            for uid in p.action.entities
+            if isinstance(uid, EntityUid)
+        )
+        self._all: Final[list[int]] = []
+        self._exact: Final[dict[EntityUid, list[int]]] = {}
+        for number, policy in enumerate(policies):
+            if policy.action.op == "all":
+                self._all.append(number)
+                continue
+            table = self._exact if policy.action.op == "==" else self.named
+            for uid in dict.fromkeys(policy.action.entities):
+                if isinstance(uid, EntityUid):
+                    table.setdefault(uid, []).append(number)
+        self._in: Final = dict(self.named)
+        for uid in self._exact:
+            self.named.setdefault(uid, [])
+
+    def of(self, action: EntityUid, groups: frozenset[EntityUid] | None) -> list[int]:
+        """Their numbers, in file order."""
+        found = set(self._all)
+        found.update(self._exact.get(action, ()))
+        for uid in (action, *(groups or ())):
+            found.update(self._in.get(uid, ()))
+        return sorted(found)
+
+
+def _settle(
+    expr: Expr, action: EntityUid, groups: frozenset[EntityUid] | None, types: Mapping[str, str]
+) -> bool | None:
+    """What (action, principal type, resource type) say of a condition of the scope."""
+    match expr:
+        case Is(Var("principal" | "resource" as name), type_, None):
+            return types[name] == type_
+        case Binary("==", Var("principal" | "resource" as name), Literal(EntityUid(type_, _))):
+            return None if types[name] == type_ else False
+        case Binary("==", Var("action"), Literal(EntityUid() as uid)):
+            return uid == action
+        case Binary("in", Var("action"), right):
+            target = constant(right)
+            targets = tuple(target) if isinstance(target, CedarSet) else (target,)
+            if action in targets:
+                return True
+            if all(isinstance(uid, EntityUid) for uid in targets):
+                return groups is not None and not groups.isdisjoint(targets)
+    return None
+
+
+def _types_named(policies: Iterable[Policy]) -> frozenset[str]:
+    """Every entity type that a scope of principals or resources tells from others."""
+    found: set[str] = set()
+    for policy in policies:
+        for scope in (policy.principal, policy.resource):
+            if scope.type is not None:
+                found.add(scope.type)
+            found.update(uid.type for uid in scope.entities if isinstance(uid, EntityUid))
+    return frozenset(found)
+
+
+def compile_policies(
+    policies: PolicySet | Iterable[Policy],
+    *,
+    actions: Mapping[EntityUid, frozenset[EntityUid]] | None = None,
+) -> CompiledPolicies:
+    """The policies, ready to decide. Unlinked templates decide nothing."""
+    listed = policies.policies if isinstance(policies, PolicySet) else policies
+    return CompiledPolicies(listed, actions=actions)

@@ -1,0 +1,255 @@
+"""A tree of Python functions that finds the few policies which can matter, built when first asked.
+
+Each policy is a list of conditions that must all hold, in the order in which Cedar meets them. A
+node is one function. It *splits* on an equality with an attribute (``resource.category == …``), on
+the entity itself or on its ancestors (``principal in …``): a table leads to the node of the
+policies that name the value found. What no split takes is written out in the node itself. Every
+policy is in one place for each value it names, so the tree is linear in the policies, whatever the
+principal's ancestry.
+
+The rule kept: **no policy is passed over that would have been an error.** A policy may wait behind
+a split only if everything Cedar evaluates before the splitting condition cannot fail; and a missing
+attribute leads to a node of its own where all of them are evaluated. What "cannot fail" needs to
+know of the request (``context.purpose`` is there and is an entity) is checked once, by a *guard*.
+
+Generated code is shared by shape: values are reached through the tuple ``L``, so the same text with
+other values is the same code, compiled once.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, FunctionType
+from typing import Any, Final, TypeAlias
+
+from chartgate.targets.compiled_conditions import NOTHING_KNOWN, Axis, Residual, guard_for
+from chartgate.targets.compiled_runtime import MISSING, NAMES
+from chartgate.targets.compiled_source import ATTRIBUTES, Kind, Known, Path, TooDeep, Writer
+
+Node: TypeAlias = Callable[..., None]
+
+ARGUMENTS: Final = "p, pa, pd, a, r, rd, c, E, o, out"
+_LEAF: Final = 3
+_DEEPEST: Final = 8
+_PAGE: Final = 64
+_CLASSES: Final[Mapping[Kind, str]] = {
+    "entity": "X_UID", "Set": "X_SET", "Bool": "X_BOOL", "Long": "X_LONG", "String": "X_STRING",
+    "datetime": "X_DATETIME", "duration": "X_DURATION", "decimal": "X_DECIMAL", "ipaddr": "X_IP",
+}  # fmt: skip
+
+
+class Lazy:
+    """A node not yet built; takes its own place in the parent's table when first called."""
+
+    __slots__ = ("_build", "_key", "_table", "built")
+
+    def __init__(self, build: Callable[[], Node], table: dict[Any, Node], place: object) -> None:
+        self._build: Callable[[], Node] | None = build
+        self._table: Final = table
+        self._key: Final = place
+        self.built: Node | None = None
+
+    def __call__(self, *request: object) -> None:
+        self.build()(*request)
+
+    def build(self) -> Node:
+        """The node. Two threads may both build it; either result is right."""
+        # In this order: what is to be built is dropped only after the node is there.
+        build, built = self._build, self.built
+        if built is None:
+            assert build is not None
+            built = self._table[self._key] = self.built = build()
+            self._build = None
+        return built
+
+
+class Builder:
+    """Builds nodes; remembers which are still to be built, for the warm-up."""
+
+    def __init__(self) -> None:
+        self.waiting: Final[list[Lazy]] = []
+        self._codes: Final[dict[str, CodeType]] = {}
+
+    def root(self, residuals: tuple[Residual, ...]) -> Node:
+        """The first node of a tree."""
+        return self._node(residuals, NOTHING_KNOWN, frozenset(), 0)
+
+    def _later(
+        self,
+        residuals: tuple[Residual, ...],
+        known: Known,
+        closed: frozenset[Axis],
+        depth: int,
+        table: dict[Any, Node],
+        place: object,
+        *,
+        warm: bool = True,
+    ) -> Lazy:
+        lazy = Lazy(lambda: self._node(residuals, known, closed, depth), table, place)
+        table[place] = lazy
+        if warm:
+            self.waiting.append(lazy)
+        return lazy
+
+    def _node(
+        self, residuals: tuple[Residual, ...], known: Known, closed: frozenset[Axis], depth: int
+    ) -> Node:
+        writer = Writer(known)
+        lines: list[str] = []
+        if len(residuals) > _LEAF and depth < _DEEPEST:
+            guard = guard_for(residuals) if depth == 0 else {}
+            if guard:
+                self._write_guard(writer, lines, residuals, guard, closed)
+                residuals = ()
+            while len(residuals) > _LEAF:
+                axis = _best_axis(residuals, known, closed)
+                if axis is None:
+                    break
+                residuals = self._write_split(writer, lines, residuals, axis, known, closed, depth)
+        if len(residuals) > _PAGE:
+            # Python takes its time over one long function: pages, each compiled when first asked.
+            for start in range(0, len(residuals), _PAGE):
+                page = residuals[start : start + _PAGE]
+                pages: dict[Any, Node] = {}
+                self._later(page, known, closed, _DEEPEST, pages, 0)
+                lines.append(f"{writer.place(pages)}[0]({ARGUMENTS})")
+            residuals = ()
+        for residual in residuals:
+            self._write_leaf(writer, lines, residual)
+        return self._function(lines, writer)
+
+    def _write_guard(
+        self,
+        writer: Writer,
+        lines: list[str],
+        residuals: tuple[Residual, ...],
+        guard: Known,
+        closed: frozenset[Axis],
+    ) -> None:
+        table: dict[Any, Node] = {}
+        self._later(residuals, guard, closed, 1, table, 1)
+        self._later(residuals, NOTHING_KNOWN, closed, 1, table, 0, warm=False)
+        checks = [_check(writer, path, kind) for path, kind in sorted(guard.items())]
+        lines.append(f"{writer.place(table)}[1 if {' and '.join(checks)} else 0]({ARGUMENTS})")
+
+    def _write_split(
+        self,
+        writer: Writer,
+        lines: list[str],
+        residuals: tuple[Residual, ...],
+        axis: Axis,
+        known: Known,
+        closed: frozenset[Axis],
+        depth: int,
+    ) -> tuple[Residual, ...]:
+        branches: dict[object, list[Residual]] = {}
+        behind: list[Residual] = []
+        rest: list[Residual] = []
+        for residual in residuals:
+            entry = next((e for e in residual.entries(known, closed) if e.axis == axis), None)
+            if entry is None:
+                rest.append(residual)
+                continue
+            behind.append(residual)
+            for value in entry.values:
+                branches.setdefault(value, []).append(residual.without(entry.place))
+        table: dict[Any, Node] = {}
+        below = known
+        if axis[0] == "attr":
+            _, variable, name = axis
+            below = {(variable, name): "", **known}
+            if (variable, name) not in known:
+                # Without the attribute each of them is an error: a node that asks them all.
+                self._later(
+                    tuple(behind), known, closed | {axis}, depth + 1, table, MISSING, warm=False
+                )
+        for value, group in branches.items():
+            kept = closed if axis[0] == "above" else closed | {axis}
+            self._later(tuple(group), below, kept, depth + 1, table, value)
+        lines.extend(_dispatch(writer, axis, table))
+        return tuple(rest)
+
+    def _write_leaf(self, writer: Writer, lines: list[str], residual: Residual) -> None:
+        number = writer.name(residual.number)
+        try:
+            codes = [writer.boolean(condition.expr) for condition in residual.conditions]
+            text, safe = " and ".join(c.text for c in codes), all(c.safe for c in codes)
+        except (TooDeep, RecursionError):
+            whole = writer.place(residual.whole)
+            text, safe = f"X_ref({whole}, p, a, r, c, E, o)", False
+        if not text:
+            lines.append(f"out({number})")
+        elif safe:
+            lines += (f"if {text}:", f" out({number})")
+        else:
+            lines += (
+                "try:", f" if {text}:", f"  out({number})",
+                "except X_ERRORS:", f" out(~{number})",
+            )  # fmt: skip
+
+    def _function(self, lines: list[str], writer: Writer) -> Node:
+        body = "".join(f"\n {line}" for line in lines or ["pass"])
+        source = f"def node({ARGUMENTS}, L):{body}\n"
+        code = self._codes.get(source)
+        if code is None:
+            module = compile(source, "<policies>", "exec")
+            code = next(c for c in module.co_consts if isinstance(c, CodeType))
+            self._codes[source] = code
+        return FunctionType(code, NAMES, "node", (tuple(writer.literals),))
+
+
+def _check(writer: Writer, path: Path, kind: Kind) -> str:
+    variable, name = path
+    held, named = ATTRIBUTES[variable], writer.name(name)
+    if not kind:
+        return f"{named} in {held}"
+    return f"{held}.get({named}).__class__ is {_CLASSES[kind]}"
+
+
+def _dispatch(writer: Writer, axis: Axis, table: dict[Any, Node]) -> Iterator[str]:
+    named = writer.place(table)
+    kind, variable = axis[0], axis[1]
+    if kind == "attr":
+        # A record has no hash and is no key: keys are entities and strings.
+        yield "try:"
+        found = f"{ATTRIBUTES[variable]}.get({writer.name(axis[2])}, X_MISSING)"
+        yield f" f = {named}.get({found})"
+        yield "except X_UNHASHABLE:"
+        yield " f = None"
+        yield "if f is not None:"
+        yield f" f({ARGUMENTS})"
+    elif kind == "self":
+        yield f"f = {named}.get({'p' if variable == 'principal' else 'r'})"
+        yield "if f is not None:"
+        yield f" f({ARGUMENTS})"
+    else:
+        yield f"for x in {'pa' if variable == 'principal' else 'X_anc(E, o, r)'}:"
+        yield f" f = {named}.get(x)"
+        yield " if f is not None:"
+        yield f"  f({ARGUMENTS})"
+
+
+def _best_axis(
+    residuals: tuple[Residual, ...], known: Known, closed: frozenset[Axis]
+) -> Axis | None:
+    """The split that leaves the fewest policies to be asked, if it takes enough of them."""
+    taken: Counter[Axis] = Counter()
+    values: dict[Axis, Counter[object]] = {}
+    for residual in residuals:
+        seen: set[Axis] = set()
+        for entry in residual.entries(known, closed):
+            if entry.axis not in seen:
+                seen.add(entry.axis)
+                taken[entry.axis] += 1
+                values.setdefault(entry.axis, Counter()).update(entry.values)
+    best: Axis | None = None
+    least = float(len(residuals)) - 1
+    for axis, count in taken.items():
+        if count <= _LEAF or len(values[axis]) < 2:
+            continue
+        sizes = values[axis].values()
+        # An entity has a handful of ancestors; an attribute has one value.
+        met = sum(size * size for size in sizes) / sum(sizes) * (2 if axis[0] == "above" else 1)
+        left = len(residuals) - count + met
+        if left < least:
+            best, least = axis, left
+    return best
