@@ -5,6 +5,10 @@ every 5 s, so a lost notification costs 5 s, not a revocation; a node that could
 15 s does not know who was cut off, says so (``is_fresh``), and its caller fails closed. Time since
 the last comparison counts from before the question was sent: a late answer is never taken for a
 new one.
+
+A notification is only ever a reason to look. It names the epoch that its change made, and epochs
+rise with each change: one that names none, an old one or one that never was came from somebody
+who may speak to the database but changed nothing, and is told (``on_forged``).
 """
 
 import asyncio
@@ -41,11 +45,14 @@ class ControlPlaneFeed:
         conninfo: str,
         *,
         on_change: Callable[[ControlPlaneSnapshot], None] | None = None,
+        on_forged: Callable[[str], None] | None = None,
         sweep_seconds: float = SWEEP_SECONDS,
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self._conninfo = conninfo
         self._on_change = on_change
+        self._on_forged = on_forged
+        self._noticed = 0
         self._sweep_seconds = sweep_seconds
         self._stale_seconds = stale_seconds
         self._snapshot: ControlPlaneSnapshot | None = None
@@ -113,6 +120,8 @@ class ControlPlaneFeed:
             self._conninfo, autocommit=True, application_name="chartgate feed"
         )
         try:
+            before = await (await connection.execute(schema.EPOCH)).fetchone()
+            self._noticed = before[0] if before else 0
             # listening first: a change after this line is either read below or notified
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(schema.CHANNEL)))
             await self._compare(connection)
@@ -124,10 +133,26 @@ class ControlPlaneFeed:
     async def _follow(self, connection: psycopg.AsyncConnection) -> None:
         while True:
             # ends at the first batch of notifications, or when a sweep is due
-            async for _ in connection.notifies(timeout=self._sweep_seconds, stop_after=1):
-                pass
+            named = [
+                notice.payload
+                async for notice in connection.notifies(timeout=self._sweep_seconds, stop_after=1)
+            ]
             async with asyncio.timeout(self._sweep_seconds):
                 await self._compare(connection)
+            self._check_notices(named)
+
+    def _check_notices(self, named: list[str]) -> None:
+        newest = self.snapshot.epoch
+        if newest < self._noticed:  # a restored backup: what was noticed before is of no use
+            self._noticed = newest
+            return
+        for payload in named:
+            epoch = payload.rpartition(" ")[2]
+            number = int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) < 19 else 0
+            if self._noticed < number <= newest:
+                self._noticed = number
+            elif self._on_forged is not None:
+                self._on_forged("a notification came from the control plane without a change")
 
     async def _compare(self, connection: psycopg.AsyncConnection) -> None:
         asked_at = asyncio.get_running_loop().time()

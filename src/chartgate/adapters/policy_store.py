@@ -69,6 +69,13 @@ class PolicyStore:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             yield
 
+    @contextmanager
+    def at_one_instant(self) -> Iterator[None]:
+        """One transaction that sees the tables as they are now, whatever is added meanwhile."""
+        with self._transaction() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+
     def subjects(self) -> tuple[str, ...]:
         """``policies`` and the data maps of which there are versions."""
         with self._transaction() as cursor:

@@ -14,6 +14,8 @@ Secrets are in folders of mode 0700 and files of mode 0600 (45 CFR 164.312(a)(1)
       control/           the control plane's PostgreSQL
       log/               the audit log: write-ahead log and packed segments
       keys/              log.key, log.key.pub, token-<year>.key
+      keys/trusted/      public keys of other nodes' logs (put there by an administrator)
+      in-force/          the version of policies and data map in force here, with its evidence
       checkpoints/last   newest signed checkpoint that was seen to verify
       run/               log.sock
 """
@@ -97,6 +99,16 @@ class State:
         return self.keys_dir / "log.key.pub"
 
     @property
+    def trusted_logs(self) -> Path:
+        """Public keys (``*.pub``) of other nodes' logs whose entries this node believes."""
+        return self.keys_dir / "trusted"
+
+    @property
+    def in_force_dir(self) -> Path:
+        """What this node has in force, one file each for the policies and the data map."""
+        return self.root / "in-force"
+
+    @property
     def checkpoint_file(self) -> Path:
         return self.root / "checkpoints" / "last"
 
@@ -122,7 +134,13 @@ class State:
 
     def create(self) -> None:
         """Make the folders, closed to others."""
-        below = (self.log_dir, self.keys_dir, self.checkpoint_file.parent, self.sockets)
+        below = (
+            self.log_dir,
+            self.keys_dir,
+            self.in_force_dir,
+            self.checkpoint_file.parent,
+            self.sockets,
+        )
         for folder in (self.root, *below):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -142,7 +160,7 @@ class State:
     def save_instance(self, instance: Instance) -> None:
         """Replace ``instance.json`` atomically."""
         text = msgspec.json.format(msgspec.json.encode(instance), indent=2) + b"\n"
-        _replace(self.instance_file, text)
+        replace_file(self.instance_file, text)
 
     def known_checkpoint(self) -> str | None:
         """The newest checkpoint that was seen to verify; None before the first verification."""
@@ -168,10 +186,10 @@ class State:
                     f"{self.checkpoint_file} is over {kept.size}: the log was rolled back or "
                     "replaced"
                 )
-        _replace(self.checkpoint_file, checkpoint.encode())
+        replace_file(self.checkpoint_file, checkpoint.encode())
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """The file has these bytes or, if we die, still its old ones; closed to others."""
     # a name of its own: a gateway and a command may save at the same time
     fd, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,0 +1,264 @@
+"""A node's side of the policy life cycle: hear of a new version, verify it, record it, obey it.
+
+Rules kept: what the control plane says is verified against the log before anything else is done
+with it (``app.policy_orders``); a version that cannot be verified, read or enforced never replaces
+the one in force, and is an alarm in the log and on stderr; ``policy_in_force`` is on disk before
+the first decision by the new version (decide, record, act). Reading and building happen in a
+worker thread, the replacement is one assignment between two statements.
+
+The node looks when the control plane notifies, and every five seconds by itself, so a row that was
+put in behind the triggers' back is found too.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+
+from chartgate.adapters.log_writer import LogWriter
+from chartgate.adapters.policy_in_force import Loaded, keep, load, trusted_keys
+from chartgate.adapters.policy_store import NodeRow, PolicyStore, StepRow, open_policy_store
+from chartgate.adapters.state import State
+from chartgate.app.in_force import InForce
+from chartgate.app.policy_orders import Obeyed, Order, check_order
+from chartgate.app.session_views import Source
+from chartgate.errors import ChartgateError, Misconfigured
+from chartgate.govern.policy_version import MAP, POLICIES
+from chartgate.model.event import Alarm, PolicyInForce, encode
+
+LOOK_SECONDS: Final = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one look came to."""
+
+    alarms: list[tuple[str, str]] = field(default_factory=list)
+    steps: list[tuple[str, Obeyed, Loaded, Source]] = field(default_factory=list)
+    """(subject, order, everything with it in force, source) in the order to obey."""
+
+
+class PolicyKeeper:
+    """Keeps what a gate decides by up to date; ``start`` returns once it is.
+
+    ``read_source`` reads the live catalog for a map's schema.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        node: str,
+        conninfo: str,
+        log: LogWriter,
+        loaded: Loaded,
+        in_force: InForce,
+        read_source: Callable[[str], Source],
+    ) -> None:
+        self._state = state
+        self._node = node
+        self._conninfo = conninfo
+        self._log = log
+        self._loaded = loaded
+        self._in_force = in_force
+        self._read_source = read_source
+        self._subjects = (POLICIES, f"{MAP}{loaded.data_map.source}")
+        self._keys = trusted_keys(state)
+        self._seen_row = 0
+        self._told: set[str] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._alarms: set[asyncio.Task[None]] = set()
+
+    @property
+    def loaded(self) -> Loaded:
+        """What is in force here."""
+        return self._loaded
+
+    async def start(self) -> None:
+        """Obey what is newest, then follow. Raises when what is ordered cannot be believed."""
+        await self.look()
+        if POLICIES not in self._loaded.held and self._told:
+            raise Misconfigured(
+                "the control plane names policies in force, but no order for them can be verified: "
+                "nothing starts on policies that nobody here approved"
+            )
+        self._task = asyncio.create_task(self._follow(), name="policy-keeper")
+
+    async def stop(self) -> None:
+        """Stop following; what is in force stays."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def wake(self, _: object = None) -> None:
+        """The control plane changed: look soon."""
+        self._wake.set()
+
+    def forged_notice(self, words: str) -> None:
+        """A notification that no change made: recorded; there is nothing to obey."""
+        task = asyncio.get_running_loop().create_task(self._alarm("forged_notification", words))
+        self._alarms.add(task)
+        task.add_done_callback(self._alarms.discard)
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+            self._wake.clear()
+            try:
+                await self.look()
+            except (psycopg.Error, ChartgateError, OSError) as exc:
+                _logger.warning("policy store: cannot be read (%s)", type(exc).__name__)
+            except Exception:
+                _logger.exception("the policy keeper failed; what is in force stays")
+
+    async def look(self) -> None:
+        """Look once, and obey what is to be obeyed."""
+        async with self._turn:
+            found = await asyncio.to_thread(self._look)
+            for what, words in found.alarms:
+                await self._alarm(what, words)
+            for subject, obeyed, loaded, source in found.steps:
+                await self._obey(subject, obeyed, loaded, source)
+
+    async def _obey(self, subject: str, obeyed: Obeyed, loaded: Loaded, source: Source) -> None:
+        before = self._loaded.held.get(subject)
+        event = PolicyInForce(
+            at=_stamp(),
+            node=self._node,
+            subject=subject,
+            content=obeyed.content,
+            generation=obeyed.generation,
+            activation=obeyed.activation.index,
+            log=obeyed.activation.log,
+            policy_set=loaded.version.policies.hash,
+            data_map=loaded.data_map.hash,
+            previous="" if before is None else before.content,
+        )
+        await self._log.append((encode(event),))
+        await asyncio.to_thread(keep, self._state, subject, obeyed)
+        self._loaded = loaded
+        self._in_force.replace(loaded.point, source)
+        with contextlib.suppress(psycopg.Error, ChartgateError):  # only told, never believed
+            await asyncio.to_thread(self._report, subject, obeyed)
+
+    async def _alarm(self, what: str, words: str) -> None:
+        _logger.error("ALARM: %s", words)
+        await self._log.append(
+            (encode(Alarm(at=_stamp(), node=self._node, what=what, words=words)),)
+        )
+
+    # In a worker thread.
+
+    def _look(self) -> _Found:
+        found = _Found()
+        loaded, source = self._loaded, self._in_force.current.source
+        with open_policy_store(self._conninfo) as store, store.at_one_instant():
+            since, self._seen_row = self._seen_row, store.last_id()
+            for subject in self._subjects:
+                held = loaded.held.get(subject)
+                order = self._newest(store, subject, held, since, found)
+                if order is None:
+                    continue
+                try:
+                    loaded, source = self._with(subject, order, loaded, source)
+                except ChartgateError as exc:
+                    self._doubt(
+                        found,
+                        f"unusable {subject} {order.content} {order.generation}",
+                        "unusable_version",
+                        f"{subject} {order.content[:12]} was ordered, but cannot be enforced "
+                        f"here: {exc}",
+                    )
+                    continue
+                found.steps.append((subject, order, loaded, source))
+        return found
+
+    def _newest(
+        self, store: PolicyStore, subject: str, held: Obeyed | None, since: int, found: _Found
+    ) -> Obeyed | None:
+        newest = 0 if held is None else held.generation
+        rows = store.orders(subject, above=newest, since=since or 1 << 62)
+        orders: list[Obeyed] = []
+        for row in rows:
+            if held is not None and row.sealed == held.order.activation:
+                continue
+            mark = _mark(subject, row)
+            if mark in self._told:
+                continue
+            try:
+                orders.append(self._order(store, subject, row, newest))
+            except ChartgateError as exc:
+                self._doubt(
+                    found,
+                    mark,
+                    "forged_order",
+                    f"the control plane orders {subject} {row.content[:12]}, which is refused: "
+                    f"{exc}",
+                )
+        if held is not None and not store.holds(subject, held.order.activation):
+            self._doubt(
+                found,
+                f"missing {subject} {held.generation}",
+                "lost_order",
+                f"the control plane no longer holds the activation of {subject} "
+                f"{held.content[:12]}, which is in force here",
+            )
+        usable = [
+            order
+            for order in orders
+            if f"unusable {subject} {order.content} {order.generation}" not in self._told
+        ]
+        return max(usable, key=lambda order: order.generation, default=None)
+
+    def _order(self, store: PolicyStore, subject: str, row: StepRow, newest: int) -> Obeyed:
+        bundle = store.bundle(subject, row.content)
+        doubt: ChartgateError | None = None
+        for approval in store.approvals(subject, row.content):
+            try:
+                order = Order(bundle, approval.sealed, row.sealed)
+                return check_order(order, subject, self._keys, newest=newest)
+            except ChartgateError as exc:
+                doubt = doubt or exc
+        raise doubt or Misconfigured(f"{row.content[:12]} has no approval")
+
+    def _with(
+        self, subject: str, order: Obeyed, loaded: Loaded, source: Source
+    ) -> tuple[Loaded, Source]:
+        held = {**loaded.held, subject: order}
+        if subject == POLICIES:
+            return load(order.order.bundle, loaded.map_bundle, held), source
+        fresh = load(loaded.version.bundle, order.order.bundle, held)
+        if fresh.data_map.source != loaded.data_map.source:
+            raise Misconfigured("the data map is that of another source")
+        return fresh, self._read_source(fresh.data_map.schema)
+
+    def _report(self, subject: str, obeyed: Obeyed) -> None:
+        row = NodeRow(self._node, subject, obeyed.content, obeyed.generation, datetime.now(UTC))
+        with open_policy_store(self._conninfo) as store:
+            store.set_node(row)
+
+    def _doubt(self, found: _Found, mark: str, what: str, words: str) -> None:
+        if mark not in self._told:
+            self._told.add(mark)
+            found.alarms.append((what, words))
+
+
+def _mark(subject: str, row: StepRow) -> str:
+    text = f"{subject}\n{row.id}\n{row.content}\n{row.generation}\n{row.sealed.proof}".encode()
+    return hashlib.sha256(text + row.sealed.entry).hexdigest()
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
