@@ -5,10 +5,11 @@ a timeout included, is *unknown* and says why.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import z3
 
-from chartgate.targets.smt.logic import Truth
+from chartgate.targets.smt.logic import Truth, term
 from chartgate.targets.smt.universe import Universe
 
 
@@ -19,29 +20,54 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The solver did not decide; ``why`` says what stood in the way."""
+    """It was not decided; ``why`` says what stood in the way."""
 
     why: str
+
+
+class Session:
+    """Questions about one universe. What is learned for one serves the next."""
+
+    def __init__(self, universe: Universe) -> None:
+        self._universe: Final = universe
+        self._solver: Final = z3.Solver()
+        self._solver.set("random_seed", 0)
+        self._told: Final[set[int]] = set()
+        self._kept: Final[list[z3.BoolRef]] = []
+        self.asked = 0
+        """How many questions went to the solver."""
+
+    def satisfiable(self, formula: Truth, *, timeout_ms: int) -> "z3.ModelRef | Nothing | Unknown":
+        """A model in which the formula is true, if there is one."""
+        if formula is False:
+            return Nothing()
+        self.asked += 1
+        solver = self._solver
+        solver.set("timeout", timeout_ms)
+        # The facts define what the formula mentions, and bound nothing else: they may stay.
+        for fact in self._universe.closure():
+            if fact.get_id() not in self._told:
+                self._told.add(fact.get_id())
+                self._kept.append(fact)
+                solver.add(fact)
+        solver.push()
+        try:
+            solver.add(term(formula))
+            answer = solver.check()
+            if answer == z3.unsat:
+                return Nothing()
+            if answer == z3.sat:
+                return solver.model()
+            reason = solver.reason_unknown()
+        finally:
+            solver.pop()
+        if reason in {"timeout", "canceled"}:
+            return Unknown(f"not decided within {timeout_ms / 1000:g} s")
+        return Unknown(f"the solver gave up: {reason}")
 
 
 def satisfiable(
     universe: Universe, formula: Truth, *, timeout_ms: int
 ) -> "z3.ModelRef | Nothing | Unknown":
-    """A model in which the formula is true, if there is one."""
-    if formula is False:
-        return Nothing()
-    solver = z3.Solver()
-    solver.set("timeout", timeout_ms)
-    solver.set("random_seed", 0)
-    # The formula first: to spell out what is universal needs all that it mentions.
-    solver.add(formula)
-    solver.add(*universe.closure())
-    answer = solver.check()
-    if answer == z3.unsat:
-        return Nothing()
-    if answer == z3.sat:
-        return solver.model()
-    reason = solver.reason_unknown()
-    if reason in {"timeout", "canceled"}:
-        return Unknown(f"not decided within {timeout_ms / 1000:g} s")
-    return Unknown(f"the solver gave up: {reason}")
+    """The same for a single question."""
+    return Session(universe).satisfiable(formula, timeout_ms=timeout_ms)

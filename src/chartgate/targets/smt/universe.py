@@ -94,6 +94,10 @@ class Universe:
         self._universal: Final[list[tuple[Truth, Type, Callable[[Symbol], Truth], int]]] = []
         self._count = 0
 
+    def add(self, fact: Truth) -> None:
+        """Something that is so."""
+        self.facts.append(term(fact))
+
     # --- names -------------------------------------------------------------------------------
 
     def code(self, uid: EntityUid) -> int:
