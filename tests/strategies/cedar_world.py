@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from chartgate.cedar.entities import entities_from_json, record_from_json
+from chartgate.cedar.entities import Entity, entities_from_json, record_from_json
 from chartgate.cedar.evaluate import Env
 from chartgate.cedar.schema import (
     Action,
@@ -80,6 +80,13 @@ class World:
     forms: list[dict[str, Any]]
     request: dict[str, Any]
     env: Env
+
+    @property
+    def entities(self) -> list[Entity]:
+        """The stored entities and the schema's actions, one by one."""
+        uids = [EntityUid(form["uid"]["type"], form["uid"]["id"]) for form in self.forms]
+        found = map(self.env.entities.get, (*uids, *self.schema.actions))
+        return [entity for entity in found if entity is not None]
 
     def __repr__(self) -> str:
         return f"World(request={self.request!r}, entities={json.dumps(self.forms)})"
