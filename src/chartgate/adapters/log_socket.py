@@ -22,7 +22,14 @@ from typing import Any, Final, Self
 import msgspec
 
 from chartgate.errors import ChartgateError, LogUnavailable, Misconfigured, Refused
-from chartgate.model.event import AuditRead, Event, LoginRefused, decode
+from chartgate.model.event import (
+    AuditRead,
+    Event,
+    LoginRefused,
+    PolicyStep,
+    PolicyStepRefused,
+    decode,
+)
 
 Append = Callable[[Sequence[bytes]], Awaitable[int]]
 
@@ -80,7 +87,10 @@ class LogSocket:
 
 
 async def serve_log_socket(
-    path: Path, append: Append, *, kinds: tuple[type[Event], ...] = (AuditRead, LoginRefused)
+    path: Path,
+    append: Append,
+    *,
+    kinds: tuple[type[Event], ...] = (AuditRead, LoginRefused, PolicyStep, PolicyStepRefused),
 ) -> LogSocket:
     """Listen at ``path`` and hand what arrives to ``append``, which answers once it is on disk.
 

@@ -87,6 +87,9 @@ PEOPLE = (
         "BAA-77", 24 * 30,
     ),
     Person("oncdoc", "Olga Doc", "Attending physician", "physician", "oncology", "TREAT"),
+    Person(
+        "sofficer", "Selma Officer", "Security officer", "security_officer", "compliance", "HCOMPL"
+    ),
 )  # fmt: skip
 
 
@@ -94,7 +97,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Who else works there: title and number, by department. With the people above, 72 in all.
+# Who else works there: title and number, by department. With the people above, 73 in all.
 _OTHERS: dict[str, tuple[tuple[str, int], ...]] = {
     "cardiology": (("Attending physician", 3), ("Nurse", 3), ("Technician", 1)),
     "oncology": (("Attending physician", 3), ("Nurse", 3), ("Receptionist", 1)),
