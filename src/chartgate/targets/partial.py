@@ -1,68 +1,73 @@
 """Partial evaluation: a policy's condition with everything known but the row.
 
-Principal, action, context and label are known; what the row says is not. The outcome is a pair of
-formulas over the row: when the condition is *true* and when it is *false*. A row for which neither
-holds is one where evaluation errs, as ``chartgate.cedar.evaluate`` would: the same order, the same
-short circuits. Permits ask for *true*; forbids must be *false*, so that a forbid which errs on a
-row excludes it (the documented hardening of Cedar's "skip on error").
+Principal, action, context and label are known; what the row says is not, and both may be mixed in
+one expression. The outcome is a pair of formulas over the row: when the condition is *true* and
+when it is *false*. A row for which neither holds is one where evaluation errs, as
+``chartgate.cedar.evaluate`` would: the same order, the same short circuits. Permits ask for
+*true*; forbids must be *false*, so that a forbid which errs on a row excludes it (the documented
+hardening of Cedar's "skip on error").
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, cast
 
-from chartgate.cedar.ast import And, Binary, Expr, HasAttr, If, Is, Not, Or
-from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
-from chartgate.cedar.values import CedarSet, Value
-from chartgate.model.principal import EntityUid
-from chartgate.targets.admissible import (
-    MIRRORED,
-    depends_on_row,
-    is_resource,
-    row_attribute,
+from chartgate.cedar.ast import (
+    And,
+    Binary,
+    Call,
+    Expr,
+    GetAttr,
+    HasAttr,
+    If,
+    Is,
+    Like,
+    Not,
+    Or,
+    Unary,
 )
+from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
+from chartgate.cedar.extensions import DAY, HOUR, MINUTE, SECOND
+from chartgate.cedar.values import Value
+from chartgate.targets.admissible import ARITHMETIC, DURATION_UNITS, depends_on_row, is_resource
 from chartgate.targets.formula import (
     ALWAYS,
     NEVER,
-    CompareOp,
-    Compares,
     Formula,
-    HasMember,
-    IsOneOf,
     Present,
-    Scalar,
+    StepOp,
     conjunction,
     disjunction,
 )
+from chartgate.targets.row_terms import (
+    DECIMAL_ORDER,
+    ERROR,
+    FALSE,
+    TRUE,
+    Cell,
+    Constant,
+    Members,
+    Outcome,
+    RowShape,
+    Term,
+    condition,
+    guarded,
+    is_empty,
+    is_type,
+    kind_of,
+    like,
+    negated,
+    relation,
+    stepped,
+)
 
+__all__ = ["ERROR", "FALSE", "TRUE", "Known", "Outcome", "RowShape", "specialise"]
 
-@dataclass(frozen=True, slots=True)
-class RowShape:
-    """Which attributes a table's rows have: scalars (each perhaps absent) and sets.
-
-    A scalar that is not listed is absent from every row; a set that is not listed is empty.
-    """
-
-    scalars: frozenset[str]
-    sets: frozenset[str]
-    declared_sets: frozenset[str]
-    """Every set-valued attribute of the schema, mapped here or not."""
-    kinds: Mapping[str, str] = field(compare=False)
-    """What an attribute, or a set's member, is by the schema: ``String``, ``Long``, ``Bool`` or an
-    entity type. A value of another kind equals none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """When a condition is true and when it is false; on any other row it errs."""
-
-    true: Formula
-    false: Formula
-
-
-TRUE: Final = Outcome(ALWAYS, NEVER)
-FALSE: Final = Outcome(NEVER, ALWAYS)
-ERROR: Final = Outcome(NEVER, NEVER)
+_UNITS = {
+    "toMilliseconds": 1, "toSeconds": SECOND, "toMinutes": MINUTE, "toHours": HOUR, "toDays": DAY,
+}  # fmt: skip
+_Case: TypeAlias = tuple[Formula, Term]
+"""Where an operand is this term; where no case holds, it errs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +87,39 @@ def specialise(expr: Expr, known: Known) -> Outcome:
         case And(left, right):
             return _both(specialise(left, known), lambda: specialise(right, known))
         case Or(left, right):
-            return _negate(
-                _both(_negate(specialise(left, known)), lambda: _negate(specialise(right, known)))
+            return negated(
+                _both(negated(specialise(left, known)), lambda: negated(specialise(right, known)))
             )
         case Not(arg):
-            return _negate(specialise(arg, known))
+            return negated(specialise(arg, known))
         case _ if not depends_on_row(expr):
-            return _constant(expr, known)
+            value = _value(expr, known)
+            return ERROR if value is None else condition(Constant(value))
         case If(test, then, otherwise):
-            chosen = _constant(test, known)
-            if chosen == ERROR:
-                return ERROR
-            return specialise(then if chosen == TRUE else otherwise, known)
+            return _chosen(
+                specialise(test, known),
+                lambda: specialise(then, known),
+                lambda: specialise(otherwise, known),
+            )
         case HasAttr(base, attribute) if is_resource(base):
             return _has(attribute, known.shape)
         case Is(base, type_name, None) if is_resource(base):
             return TRUE if known.env.resource.type == type_name else FALSE
-        case Binary():
-            return _relation(expr, known)
+        case Is(arg, type_name, inside):
+            named = guarded((g, is_type(term, type_name)) for g, term in _cases(arg, known))
+            if inside is None:
+                return named
+            return _both(named, lambda: _relation("in", arg, inside, known))
+        case Like(arg, pattern):
+            return guarded((g, like(term, pattern)) for g, term in _cases(arg, known))
+        case Unary("isEmpty", arg):
+            return guarded((g, is_empty(term)) for g, term in _cases(arg, known))
+        case Binary(op, left, right) if op not in ARITHMETIC:
+            return _relation(op, left, right, known)
+        case Call(fn, (left, right)) if fn in DECIMAL_ORDER:
+            return _relation(fn, left, right, known)
+        case GetAttr() | Binary() | Call() | Unary():
+            return guarded((g, condition(term)) for g, term in _cases(expr, known))
     raise AssertionError("not admissible; refused when the policies were loaded")
 
 
@@ -116,15 +136,14 @@ def _both(left: Outcome, right: Callable[[], Outcome]) -> Outcome:
     )
 
 
-def _negate(outcome: Outcome) -> Outcome:
-    return Outcome(outcome.false, outcome.true)
-
-
-def _constant(expr: Expr, known: Known) -> Outcome:
-    value = _value(expr, known)
-    if value is True:
-        return TRUE
-    return FALSE if value is False else ERROR
+def _chosen(
+    test: Outcome, then: Callable[[], Outcome], otherwise: Callable[[], Outcome]
+) -> Outcome:
+    """``if test then … else …``; a branch counts only where the test chooses it."""
+    if test.true == NEVER == test.false:
+        return ERROR
+    branches = [(g, b()) for g, b in ((test.true, then), (test.false, otherwise)) if g != NEVER]
+    return guarded(branches)
 
 
 def _value(expr: Expr, known: Known) -> Value | None:
@@ -143,81 +162,84 @@ def _has(attribute: str, shape: RowShape) -> Outcome:
     return Outcome(Present(attribute), Present(attribute, negated=True))
 
 
-def _relation(expr: Binary, known: Known) -> Outcome:
-    left, right = row_attribute(expr.left), row_attribute(expr.right)
-    other = _value(expr.right if left is not None else expr.left, known)
-    if other is None:
-        return ERROR
-    if left is not None and left in known.shape.declared_sets:
-        return _set_relation(expr.op, left, other, known.shape)
-    attribute = left if left is not None else right
-    assert attribute is not None
-    if attribute not in known.shape.scalars:
-        return ERROR
-    match expr.op:
-        case "==":
-            return _one_of(attribute, (other,), known.shape)
-        case "!=":
-            return _negate(_one_of(attribute, (other,), known.shape))
-        case "contains":
-            if not isinstance(other, CedarSet):
-                return ERROR
-            return _one_of(attribute, other, known.shape)
-        case "in":
-            return _in(attribute, other, known.shape)
-        case "<" | "<=" | ">" | ">=":
-            if not isinstance(other, int) or isinstance(other, bool):
-                return ERROR
-            op = expr.op if left is not None else MIRRORED[expr.op]
-            return Outcome(
-                Compares(attribute, cast(CompareOp, op), other),
-                Compares(attribute, _OPPOSITE[op], other),
-            )
-    raise AssertionError("not admissible; refused when the policies were loaded")
-
-
-_OPPOSITE: Final[dict[str, CompareOp]] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
-
-
-def _one_of(attribute: str, values: Iterable[Value], shape: RowShape) -> Outcome:
-    """``attribute`` equals one of the values. A value of another kind equals no column's."""
-    scalars = _of_kind(values, shape.kinds.get(attribute))
-    return Outcome(
-        IsOneOf(attribute, scalars) if scalars else NEVER,
-        IsOneOf(attribute, scalars, negated=True) if scalars else Present(attribute),
+def _relation(op: str, left: Expr, right: Expr, known: Known) -> Outcome:
+    # An operand without a case errs on every row, and so does the whole, whichever side it is on.
+    return guarded(
+        (conjunction((g, h)), relation(op, first, second, known.shape, known.env.entities))
+        for g, first in _cases(left, known)
+        for h, second in _cases(right, known)
     )
 
 
-def _in(attribute: str, other: Value, shape: RowShape) -> Outcome:
-    """``in`` for an entity type that is in nothing (the loader saw to it): plain equality."""
-    targets = tuple(other) if isinstance(other, CedarSet) else (other,)
-    if not all(isinstance(target, EntityUid) for target in targets):
-        return ERROR
-    return _one_of(attribute, targets, shape)
+def _cases(expr: Expr, known: Known) -> tuple[_Case, ...]:
+    """The terms that an operand can be, with the rows on which it is that."""
+    if not depends_on_row(expr):
+        value = _value(expr, known)
+        return () if value is None else ((ALWAYS, Constant(value)),)
+    match expr:
+        case GetAttr(base, attribute) if is_resource(base):
+            return _attribute(attribute, known.shape)
+        case If(test, then, otherwise):
+            chosen = specialise(test, known)
+            return tuple(
+                (conjunction((guard, inner)), term)
+                for guard, branch in ((chosen.true, then), (chosen.false, otherwise))
+                if guard != NEVER
+                for inner, term in _cases(branch, known)
+            )
+        case Unary("neg", arg):
+            return _steps("-", ((ALWAYS, Constant(0)),), _cases(arg, known), _LONGS)
+        case Binary(op, left, right) if op in ARITHMETIC:
+            return _steps(cast(StepOp, op), _cases(left, known), _cases(right, known), _LONGS)
+        case Call("offset", (left, right)):
+            return _steps("+", _cases(left, known), _cases(right, known), _OFFSET)
+        case Call("durationSince", (left, right)):
+            return _steps("-", _cases(left, known), _cases(right, known), _SINCE)
+        case Call("toDate", (arg,)):
+            return _steps("day", _cases(arg, known), _DAY, _TO_DATE)
+        case Call("toTime", (arg,)):
+            return _steps("rest of day", _cases(arg, known), _DAY, _TO_TIME)
+        case Call(fn, (arg,)) if fn in DURATION_UNITS:
+            unit: tuple[_Case, ...] = ((ALWAYS, Constant(_UNITS[fn])),)
+            return _steps("quotient", _cases(arg, known), unit, _TO_LONG)
+    outcome = specialise(expr, known)
+    return tuple(
+        (guard, Constant(value))
+        for guard, value in ((outcome.true, True), (outcome.false, False))
+        if guard != NEVER
+    )
 
 
-def _set_relation(op: str, attribute: str, other: Value, shape: RowShape) -> Outcome:
-    if op == "contains":
-        values: Iterable[Value] = (other,)
-    elif isinstance(other, CedarSet):
-        values = other
-    else:
-        return ERROR
-    scalars = _of_kind(values, shape.kinds.get(attribute))
-    if not scalars or attribute not in shape.sets:
-        return FALSE
-    return Outcome(HasMember(attribute, scalars), HasMember(attribute, scalars, negated=True))
+_DAY: tuple[_Case, ...] = ((ALWAYS, Constant(DAY)),)
+# The kinds on both sides, and that of the result.
+_LONGS = ("Long", "Long", "Long")
+_OFFSET = ("datetime", "duration", "datetime")
+_SINCE = ("datetime", "datetime", "duration")
+_TO_DATE = ("datetime", "Long", "datetime")
+_TO_TIME = ("datetime", "Long", "duration")
+_TO_LONG = ("duration", "Long", "Long")
 
 
-def _of_kind(values: Iterable[Value], kind: str | None) -> frozenset[Scalar]:
-    """The values that a column of the kind can hold. To Cedar ``1 == true`` and ``"x" ==
-    User::"x"`` are false; SQL would have to be trusted to know."""
-    return frozenset(v for v in values if isinstance(v, EntityUid | str | int) and _kind(v) == kind)
+def _attribute(attribute: str, shape: RowShape) -> tuple[_Case, ...]:
+    kind = shape.kinds.get(attribute, "")
+    if attribute in shape.declared_sets:
+        return ((ALWAYS, Members(attribute, kind, empty=attribute not in shape.sets)),)
+    if attribute not in shape.scalars:
+        return ()
+    return ((ALWAYS, Cell(attribute, kind)),)
 
 
-def _kind(value: Scalar) -> str:
-    if isinstance(value, EntityUid):
-        return value.type
-    if isinstance(value, bool):
-        return "Bool"
-    return "Long" if isinstance(value, int) else "String"
+def _steps(
+    op: StepOp,
+    lefts: tuple[_Case, ...],
+    rights: tuple[_Case, ...],
+    kinds: tuple[str, str, str],
+) -> tuple[_Case, ...]:
+    found: list[_Case] = []
+    for g, left in lefts:
+        for h, right in rights:
+            if (kind_of(left), kind_of(right)) == kinds[:2]:
+                term = stepped(op, left, right, kinds[2])
+                if term is not None:
+                    found.append((conjunction((g, h)), term))
+    return tuple(found)
