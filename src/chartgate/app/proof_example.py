@@ -161,10 +161,7 @@ class Example:
         """Who gets what, and by which policies."""
         answer = self.answer(policies, roles)
         if isinstance(answer, LevelAnswer):
-            got = {
-                Disclosure.FULL: f"sees {self.category} in full",
-                Disclosure.WITHHELD: f"sees nothing of {self.category}",
-            }.get(answer.level, f"sees {self.category} {_AT[answer.level]}")
+            got = _SEES[answer.level].format(self.category)
         else:
             may = "may" if answer.allowed else "may not"
             got = f"{may} {self.action} {self.category or _THINGS.get(self.kind, self.kind)}"
@@ -256,7 +253,12 @@ _SETS: Final = (
     ("age_bands", "who is"),
 )
 _THINGS: Final = {"AuditLog": "the audit log", "PolicyStore": "the policy store"}
-_AT: Final = {Disclosure.SUMMARY: "in summary", Disclosure.MASKED: "masked"}
+_SEES: Final = {
+    Disclosure.FULL: "sees {} in full",
+    Disclosure.SUMMARY: "sees {} in summary",
+    Disclosure.MASKED: "sees {} masked",
+    Disclosure.WITHHELD: "sees nothing of {}",
+}
 
 
 def quoted(text: str) -> str:

@@ -5,12 +5,15 @@ a timeout included, is *unknown* and says why.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import z3
 
 from chartgate.targets.smt.logic import Truth, term
 from chartgate.targets.smt.universe import Universe
+
+
+Model: TypeAlias = z3.ModelRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Session:
         self.asked = 0
         """How many questions went to the solver."""
 
-    def satisfiable(self, formula: Truth, *, timeout_ms: int) -> "z3.ModelRef | Nothing | Unknown":
+    def satisfiable(self, formula: Truth, *, timeout_ms: int) -> Model | Nothing | Unknown:
         """A model in which the formula is true, if there is one."""
         if formula is False:
             return Nothing()
@@ -68,6 +71,6 @@ class Session:
 
 def satisfiable(
     universe: Universe, formula: Truth, *, timeout_ms: int
-) -> "z3.ModelRef | Nothing | Unknown":
+) -> Model | Nothing | Unknown:
     """The same for a single question."""
     return Session(universe).satisfiable(formula, timeout_ms=timeout_ms)

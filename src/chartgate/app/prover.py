@@ -1,0 +1,191 @@
+"""Searching for a request that breaks a claim, among all that there can be.
+
+The rule kept: a claim is *proved* when the solver shows that no request breaks it, *violated* when
+one that does has been decided by the reference meaning, and *unknown* in every other case: not
+decided in time, not translated, or a counterexample that did not stand up.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+from chartgate.app.policy_bundle import PolicyVersion
+from chartgate.app.proof_example import FROM_ASSIGNMENT, NAMES, Example, example_of
+from chartgate.cedar.ast import Expr
+from chartgate.model.principal import EntityUid
+from chartgate.targets.smt.gate import PERSON, RECORD, Ground, Question, Scene, Thing, Who
+from chartgate.targets.smt.logic import Truth, all_of, any_of, both, implies, same_number
+from chartgate.targets.smt.model import Reading
+from chartgate.targets.smt.solve import Model, Nothing, Unknown
+from chartgate.targets.smt.symbols import SymEntity, SymMeasure, SymSet, SymString, Unencodable
+from chartgate.targets.smt.universe import Closed
+
+Found: TypeAlias = Example | Nothing | Unknown
+Wanted: TypeAlias = Callable[[Question], Truth]
+Stands: TypeAlias = Callable[[Example], bool]
+
+SPURIOUS: Final = "the solver's counterexample did not stand up to evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked for: a type, the labels it may have, and the actions asked of it."""
+
+    kind: str
+    actions: tuple[str, ...]
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What a counterexample should look like if it can: now, asked of scenarios' own source."""
+
+    now: datetime
+    source: str = "scenario"
+
+
+class Prover:
+    """One policy version, and every question about it. Questions share what was worked out."""
+
+    def __init__(
+        self, version: PolicyVersion, *, now: datetime, timeout: float, extra: Iterable[Expr] = ()
+    ) -> None:
+        self.version: Final = version
+        self._usual: Final = Usual(now)
+        self._timeout_ms: Final = max(1, int(timeout * 1000))
+        self.ground: Final = Ground(
+            version.schema,
+            version.policies.policies,
+            closed_types(version),
+            frozenset(FROM_ASSIGNMENT),
+            tuple(extra),
+        )
+        self._scenes: Final[dict[Who, Scene]] = {}
+        self._questions: Final[dict[tuple[Who, str, tuple[str, ...]], Question]] = {}
+
+    def targets(self, actions: Iterable[str], categories: Sequence[str] = ()) -> tuple[Target, ...]:
+        """The actions by the type of what they are asked of."""
+        kinds: dict[str, list[str]] = {}
+        for name in actions:
+            action = self.version.schema.actions[EntityUid("Action", name)]
+            for kind in action.resources if PERSON in action.principals else ():
+                kinds.setdefault(kind, []).append(name)
+        return tuple(
+            Target(kind, tuple(names), tuple(categories) if kind == RECORD else ())
+            for kind, names in kinds.items()
+            if kind == RECORD or not categories
+        )
+
+    def all_actions(self) -> tuple[str, ...]:
+        """Every action that a person can ask for."""
+        return tuple(
+            uid.id for uid, action in self.version.schema.actions.items() if action.resources
+        )
+
+    def question(self, who: Who, target: Target) -> Question:
+        """The policies as formulas, for such a person and such a thing."""
+        index = (who, target.kind, target.categories)
+        if index not in self._questions:
+            if who not in self._scenes:
+                self._scenes[who] = Scene(self.ground, who)
+            scene = self._scenes[who]
+            thing = (
+                scene.record(target.categories)
+                if target.kind == RECORD
+                else scene.thing(target.kind)
+            )
+            self._questions[index] = Question(scene, thing)
+        return self._questions[index]
+
+    def search(self, who: Who, target: Target, wanted: Wanted, stands: Stands) -> Found:
+        """A request for which ``wanted``, and which ``stands`` when it is decided again."""
+        try:
+            question = self.question(who, target)
+            model = self._ask(question, wanted(question))
+            if isinstance(model, Nothing | Unknown):
+                return model
+            # There seems to be one: the plainest is looked for first.
+            return self._plainest(who, target, wanted, stands)
+        except Unencodable as reason:
+            return Unknown(f"not translated: {reason}")
+
+    def _plainest(self, who: Who, target: Target, wanted: Wanted, stands: Stands) -> Found:
+        alone = Who(who.roles, others=False, only=True)
+        reason = Unknown(SPURIOUS)
+        for whom in dict.fromkeys((alone, who)):
+            question = self.question(whom, target)
+            broken = wanted(question)
+            for wish in dict.fromkeys(self._wishes(question, target.actions)):
+                model = self._ask(question, both(broken, wish))
+                if isinstance(model, Nothing):
+                    continue
+                if isinstance(model, Unknown):
+                    reason = model
+                    continue
+                reading = Reading(question.scene.universe, model, NAMES)
+                for action in target.actions:
+                    example = example_of(question, reading, action)
+                    if stands(example):
+                        return example
+        return reason
+
+    def _ask(self, question: Question, formula: Truth) -> Model | Nothing | Unknown:
+        return question.scene.session.satisfiable(
+            both(formula, question.thing.within), timeout_ms=self._timeout_ms
+        )
+
+    def _wishes(self, question: Question, actions: tuple[str, ...]) -> tuple[Truth, Truth, Truth]:
+        """A moment and a purpose that the gate would let pass, and a row like any other; the
+        former alone; anything."""
+        scene = question.scene
+        context = scene.context(actions[0]).fields
+        usual: list[Truth] = []
+        for name, (_, value) in context.items():
+            if isinstance(value, SymMeasure) and name == "now":
+                ms = (self._usual.now - _EPOCH) // timedelta(milliseconds=1)
+                usual.append(same_number(value.term, ms))
+            elif isinstance(value, SymString) and name == "source":
+                source = SymString(self._usual.source)
+                usual.append(scene.sets.equal(value, source))
+            elif isinstance(value, SymEntity) and name == "purpose":
+                usual.append(self._claimable(question, value))
+        row: list[Truth] = []
+        for name, (there, value) in question.thing.attributes.fields.items():
+            if name == "patient":
+                row.append(there)
+            elif isinstance(value, SymSet) and name == "age_bands":
+                row.append(scene.sets.is_empty(value))
+        return all_of([*usual, *row]), all_of(usual), True
+
+    def _claimable(self, question: Question, purpose: SymEntity) -> Truth:
+        book, universe = self.version.roles, question.scene.universe
+        wishes: list[Truth] = []
+        for name, held in question.scene.person.part_roles.items():
+            listed = [
+                purpose_name
+                for purpose_name in book.purposes
+                if set(book.roles[name].purposes) & self.ground.closed["Purpose"][purpose_name]
+            ]
+            codes = [universe.code(EntityUid("Purpose", n)) for n in listed]
+            wishes.append(implies(held, any_of(same_number(purpose.code, c) for c in codes)))
+        return all_of(wishes)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def closed_types(version: PolicyVersion) -> Closed:
+    """Roles and purposes: all there are, and what each is in."""
+    entities = version.roles.entities()
+
+    def ancestors(kind: str, name: str) -> frozenset[str]:
+        return frozenset(uid.id for uid in entities.ancestors(EntityUid(kind, name)))
+
+    return {
+        "Role": {name: ancestors("Role", name) for name in version.roles.roles},
+        "Purpose": {name: ancestors("Purpose", name) for name in version.roles.purposes},
+    }
+
+
+__all__ = ["SPURIOUS", "Found", "Prover", "Target", "Thing", "Usual", "Who", "closed_types"]
