@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import combinations
+from itertools import combinations, product
 from typing import Final
 
 from chartgate.app.explain import Explanation, only_of_the_label
@@ -64,8 +64,9 @@ class Change:
     by: By
     cost: int
     apply: Callable[[Situation], Situation] = field(compare=False, repr=False)
-    family: str = ""
-    """Of changes of one family that do the same, the cheapest is told."""
+    families: tuple[str, ...] = ()
+    """Its own name first: of changes of one name that do the same, the cheapest is told. Then the
+    names of those that make it superfluous where they do the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,14 @@ def suggestions(version: PolicyVersion, explanation: Explanation) -> tuple[Sugge
     told: set[tuple[str, ...]] = set()
     enough = [changes for changes, rank in found.items() if rank >= best]
     for changes in sorted(enough, key=_order):
-        family = tuple(sorted(c.family or c.words for c in changes))
-        if family in told or any(set(s.changes) <= set(changes) for s in kept):
+        names = [c.families or (c.words,) for c in changes]
+        if any(tuple(sorted(same)) in told for same in product(*names)):
+            continue
+        if any(set(s.changes) <= set(changes) for s in kept):
             continue
         verified = reached(changes, version.policies)
         if verified.rank >= best:
-            told.add(family)
+            told.add(tuple(sorted(own for own, *_ in names)))
             kept.append(Suggestion(changes, verified))
     return tuple(kept)
 
@@ -193,10 +196,9 @@ def _purposes(
             continue
         words = f"ask for the purpose {purpose} instead of {asked}, if that is why she asks"
         # The wider purpose is the plainer claim: a narrower one is told only where it is needed.
-        wider = sorted(above & listed)
-        family = f"purpose {wider[0]}" if wider else ""
-        cost = 1 if purpose in listed else 2
-        yield Change(Kind.PURPOSE, words, By.HERSELF, cost, claim(purpose), family)
+        families = tuple(f"purpose {p}" for p in (purpose, *sorted(above - {purpose})))
+        cost = 1 if above <= {purpose} else 2
+        yield Change(Kind.PURPOSE, words, By.HERSELF, cost, claim(purpose), families)
 
 
 def _care(version: PolicyVersion, explanation: Explanation) -> Iterator[Change]:
@@ -318,8 +320,8 @@ def _assignments(
     )
     patient = explanation.question.record.get("patient")
     about = patient.id if isinstance(patient, EntityUid) else None
-    # Where the patient is treated, then where she works, then what policies name.
-    places = tuple(dict.fromkeys((*of_record, *own, *written))) or (None,)
+    # Where she works, then where the patient is treated, then what policies name.
+    places = tuple(dict.fromkeys((*own, *of_record, *written))) or (None,)
 
     def assign(assignment: Assignment) -> Callable[[Situation], Situation]:
         def apply(at: Situation) -> Situation:
@@ -337,12 +339,15 @@ def _assignments(
                     fresh = Assignment(
                         role, place, explanation.question.at, None, reference, patient=whom
                     )
-                    cost = 3 + (role not in held) + (place not in of_record and place not in own)
+                    cost = 3 + 2 * (role not in held) + (place not in own)
+                    cost += place in written and place not in of_record
                     cost += (reference is not None) + 2 * (whom is not None)
-                    words = f"she is{' also' if held else ''} assigned the role {_held(fresh)}"
-                    yield Change(
-                        Kind.ASSIGNMENT, words, By.ROLES, cost, assign(fresh), f"role {role}"
-                    )
+                    if role in held:
+                        words = f"she holds her role also as {_held(fresh)}"
+                    else:
+                        words = f"she is{' also' if held else ''} assigned the role {_held(fresh)}"
+                    name = (f"role {role}",)
+                    yield Change(Kind.ASSIGNMENT, words, By.ROLES, cost, assign(fresh), name)
 
 
 def _held(assignment: Assignment) -> str:

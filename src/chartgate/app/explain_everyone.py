@@ -1,0 +1,333 @@
+"""One question put to everyone at once, exactly: people who look alike to the policies are asked once.
+
+The rule kept: Cedar knows an entity only by whether it *is* a named one and by what is stored of it,
+so two people who differ only in names that no policy, record or circumstance mentions get the same
+answer. Each is therefore asked under a stand-in for every name of hers that is not mentioned; who is
+mentioned (on the care team, as the author, in a policy) is asked as herself. A permit is asked of
+each assignment alone, a forbid of the whole person, as ``chartgate.app.levels`` says.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from chartgate.app.entitlement import milliseconds
+from chartgate.app.explain_alike import Clock, Held, Purposes, StandIns, clock_of
+from chartgate.app.explain_question import VIEWS, Question, context_of, resource_of
+from chartgate.app.explain_reduced import (
+    Known,
+    Reduced,
+    in_context,
+    looks_into_strings,
+    names_in,
+    names_of,
+    reduced,
+)
+from chartgate.app.policy_bundle import PolicyVersion
+from chartgate.app.rolebook import person_entity
+from chartgate.cedar.entities import Entities
+from chartgate.cedar.evaluate import Env
+from chartgate.cedar.values import RecordValue
+from chartgate.errors import Refused
+from chartgate.model.principal import Assignment, EntityUid, Person
+from chartgate.targets.admissible import attribute_kinds, record_attributes, set_attributes
+from chartgate.targets.formula import (
+    ALWAYS,
+    NEVER,
+    Formula,
+    conjunction,
+    disjunction,
+    implies,
+)
+from chartgate.targets.partial import Known as KnownRow
+from chartgate.targets.partial import RowShape, specialise
+
+
+class CannotBeTold(Refused):
+    """A policy asks something that has no answer while a part of the record is not known."""
+
+    code = "cannot_be_told"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What somebody may, and for which records: a level's number (or 1), by which permits, and by
+    which of her assignments (their places in the order given)."""
+
+    rank: int
+    when: Formula
+    policies: tuple[str, ...]
+    through: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The policies about one action and one label, for one purpose."""
+
+    action: str
+    rank: int
+    label: int
+    always: tuple[Reduced, ...]
+    by_role: Mapping[str, tuple[Reduced, ...]]
+    forbids: tuple[Reduced, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    policy: str
+    rank: int
+    label: int
+    when: Formula
+
+
+class Everyone:
+    """A question without its person. ``known``: what is known of the record; an attribute that is
+    not in it is left open, and answers say for which records they hold."""
+
+    def __init__(self, version: PolicyVersion, question: Question, known: Known) -> None:
+        self._version: Final = version
+        self._question: Final = question
+        self._known: Final = known
+        self._hierarchy: Final = version.roles.entities()
+        self._roles: Final[dict[str, frozenset[str]]] = {}
+        labels: tuple[str | None, ...] = question.labels or (None,)
+        self._labels: Final = labels
+        self._shape: Final = _shape(version) if question.labels else _NO_ROW
+        self._reduced: Final = {
+            (action, number): reduced(
+                version.policies.policies,
+                self._env(action, number, _NOBODY, self._hierarchy, question.purpose),
+                known if label is None else {**known, "category": EntityUid("Category", label)},
+            )
+            for action in question.actions()
+            for number, label in enumerate(labels)
+        }
+        everything = [r for rs in self._reduced.values() for r in rs]
+        conditions = [r.condition for r in everything]
+        fixed = {*names_of(RecordValue(question.context)), question.source}
+        kinds = attribute_kinds(version.schema) if question.labels else {}
+        open_kinds = frozenset(kinds[a] for a in kinds if a not in {*known, "category"})
+        kept = open_kinds | ({"String"} if looks_into_strings(conditions) else set())
+        mentioned = names_in(conditions) | fixed
+        by_forbids = names_in(r.condition for r in everything if r.policy.effect == "forbid")
+        self._names: Final = StandIns(mentioned, kept)
+        # A condition that may bring her name into the words is not shared between names.
+        self._to_forbids: Final = StandIns(
+            by_forbids | fixed, kept, names_kept="User" in open_kinds
+        )
+        self._purposes: Final = Purposes(version.roles, mentioned)
+        self._clock: Final = clock_of(
+            conditions,
+            self._env(question.actions()[0], 0, _NOBODY, self._hierarchy, question.purpose),
+            now_ms=milliseconds(question.at),
+        )
+        self._asked: Final[dict[str, tuple[_Asked, ...]]] = {}
+        self._parts: Final[dict[object, tuple[_Granted, ...]]] = {}
+        self._wholes: Final[dict[object, dict[tuple[int, int], Formula]]] = {}
+        self._answers: Final[dict[tuple[str, Held], tuple[Share, ...]]] = {}
+        self._later: Final[dict[int, Everyone]] = {}
+
+    def alike(self, person: Person, live: Iterable[Assignment]) -> Held:
+        """The person as the policies see her: unmentioned names replaced, times left out."""
+        return self._names.stand_in(person.name, live)
+
+    def purposes(self, live: Iterable[Assignment]) -> tuple[str, ...]:
+        """The purposes that the holder of these assignments may claim."""
+        return self._purposes.claimed_by(live)
+
+    # --- answers -----------------------------------------------------------------------------
+
+    def answer(self, held: Held, purpose: str) -> tuple[Share, ...]:
+        """What they may who look like ``held``, most first; nothing = not at all.
+
+        The purpose must be one that they may claim. Names in the conditions are stand-ins.
+        """
+        purpose = self._purposes.kind_of(purpose)
+        found = self._answers.get((purpose, held))
+        if found is None:
+            found = self._answers[purpose, held] = self._answer(held, purpose)
+        return found
+
+    def _answer(self, held: Held, purpose: str) -> tuple[Share, ...]:
+        name, live = held
+        if not live:
+            return ()
+        asked = self._asked_for(purpose)
+        granted = [self._part(name, a, purpose, asked) for a in live]
+        if not any(granted):
+            return ()
+        spared = self._whole(name, live, purpose, asked)
+        shares: list[Share] = []
+        reached: Formula = NEVER
+        for rank in sorted({one.rank for one in asked}, reverse=True):
+            by_label = [
+                conjunction(
+                    (
+                        disjunction(
+                            g.when for gs in granted for g in gs if g.rank >= rank and g.label == n
+                        ),
+                        *(f for (at, of), f in spared.items() if at <= rank and of == n),
+                    )
+                )
+                for n in range(len(self._labels))
+            ]
+            when = conjunction(by_label)
+            if when == NEVER or implies(when, reached):
+                continue
+            giving = [(i, g) for i, gs in enumerate(granted) for g in gs if g.rank >= rank]
+            shares.append(
+                Share(
+                    rank,
+                    when,
+                    tuple(dict.fromkeys(g.policy for _, g in giving)),
+                    tuple(dict.fromkeys(i for i, _ in giving)),
+                )
+            )
+            reached = disjunction((reached, when))
+            if when == ALWAYS:
+                break
+        return tuple(shares)
+
+    def _asked_for(self, purpose: str) -> tuple[_Asked, ...]:
+        found = self._asked.get(purpose)
+        if found is None:
+            found = self._asked[purpose] = tuple(
+                self._index(action, label, policies, purpose)
+                for (action, label), policies in self._reduced.items()
+            )
+        return found
+
+    def _index(
+        self, action: str, label: int, policies: tuple[Reduced, ...], purpose: str
+    ) -> _Asked:
+        left = in_context(policies, self._env(action, label, _NOBODY, self._hierarchy, purpose))
+        by_role: dict[str, list[Reduced]] = {}
+        for one in left:
+            for role in one.roles or () if one.policy.effect == "permit" else ():
+                by_role.setdefault(role, []).append(one)
+        return _Asked(
+            action=action,
+            rank=int(VIEWS.get(action, 1)),
+            label=label,
+            always=tuple(r for r in left if r.policy.effect == "permit" and r.roles is None),
+            by_role={role: tuple(rs) for role, rs in by_role.items()},
+            forbids=tuple(r for r in left if r.policy.effect == "forbid"),
+        )
+
+    def _part(
+        self, name: str, assignment: Assignment, purpose: str, asked: tuple[_Asked, ...]
+    ) -> tuple[_Granted, ...]:
+        """What the permits give to one assignment alone."""
+        key = (name, assignment, purpose)
+        found = self._parts.get(key)
+        if found is None:
+            entities = self._of(name, (assignment,))
+            below = self._below(assignment.role)
+            found = self._parts[key] = tuple(
+                _Granted(one.policy.id, ask.rank, ask.label, when)
+                for ask in asked
+                for one in dict.fromkeys(
+                    (*ask.always, *(r for role in below for r in ask.by_role.get(role, ())))
+                )
+                if (when := self._when(one, ask, name, entities, purpose, of=True)) != NEVER
+            )
+        return found
+
+    def _whole(
+        self, name: str, live: tuple[Assignment, ...], purpose: str, asked: tuple[_Asked, ...]
+    ) -> dict[tuple[int, int], Formula]:
+        """Which records the forbids spare, by level and label."""
+        key = (*self._to_forbids.stand_in(name, live), purpose)
+        found = self._wholes.get(key)
+        if found is None:
+            entities = self._of(name, live)
+            below = frozenset().union(*(self._below(a.role) for a in live))
+            found = {}
+            for ask in asked:
+                spared = [
+                    self._when(one, ask, name, entities, purpose, of=False)
+                    for one in ask.forbids
+                    if one.roles is None or one.roles & below
+                ]
+                found[ask.rank, ask.label] = conjunction(spared)
+            self._wholes[key] = found
+        return found
+
+    def _when(
+        self,
+        one: Reduced,
+        ask: _Asked,
+        name: str,
+        entities: Entities,
+        purpose: str,
+        *,
+        of: bool,
+    ) -> Formula:
+        """For which records the reduced policy is true (``of``), or false."""
+        env = self._env(ask.action, ask.label, name, entities, purpose)
+        try:
+            outcome = specialise(one.condition, KnownRow(env, self._shape))
+        except AssertionError:
+            raise CannotBeTold(
+                f"{one.policy.origin}: policy {one.policy.id} asks something of the record that "
+                "can only be told when all of it is known: name its attributes with --record"
+            ) from None
+        return outcome.true if of else outcome.false
+
+    def _of(self, name: str, live: tuple[Assignment, ...]) -> Entities:
+        person = Person(name, name, name, active=True, assignments=live)
+        return self._hierarchy.with_(person_entity(person, live))
+
+    def _below(self, role: str) -> frozenset[str]:
+        found = self._roles.get(role)
+        if found is None:
+            uids = self._hierarchy.ancestors(EntityUid("Role", role))
+            found = self._roles[role] = frozenset(uid.id for uid in uids)
+        return found
+
+    def _env(self, action: str, label: int, name: str, entities: Entities, purpose: str) -> Env:
+        resource, entity = resource_of(_bare(self._question), self._labels[label])
+        return Env(
+            EntityUid("User", name),
+            EntityUid("Action", action),
+            resource,
+            context_of(self._question, purpose),
+            entities.with_(entity),
+        )
+
+    @property
+    def clock(self) -> Clock:
+        """When, after now, the policies may answer otherwise."""
+        return self._clock
+
+    def later(self, at: datetime) -> "Everyone":
+        """The same question at a later time."""
+        passed = self._clock.passed(at)
+        if passed == 0:
+            return self
+        found = self._later.get(passed)
+        if found is None:
+            question = replace(self._question, at=at)
+            found = self._later[passed] = Everyone(self._version, question, self._known)
+        return found
+
+
+_NOBODY: Final = "\0nobody"
+_NO_ROW: Final = RowShape(frozenset(), frozenset(), frozenset(), {})
+
+
+def _bare(question: Question) -> Question:
+    """Without the record: what is known of it stands in the conditions."""
+    return replace(question, record=RecordValue()) if question.record else question
+
+
+def _shape(version: PolicyVersion) -> RowShape:
+    """A row of which everything is open."""
+    sets = set_attributes(version.schema)
+    return RowShape(
+        scalars=frozenset(record_attributes(version.schema)) - sets - {"category"},
+        sets=sets,
+        declared_sets=sets,
+        kinds=attribute_kinds(version.schema),
+    )
