@@ -69,6 +69,11 @@ class Obeyed:
         return self.activation.event.content
 
     @property
+    def is_shipped(self) -> bool:
+        """Whether a program put in force what came with it, for want of anything else."""
+        return "bootstrap" in self.activation.event.detail
+
+    @property
     def generation(self) -> int:
         """Counts what came into force, over all versions of the subject."""
         return self.activation.event.generation

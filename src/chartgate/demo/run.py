@@ -10,10 +10,11 @@ import os
 import random
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,6 @@ import psycopg
 import chartgate
 from chartgate.adapters.control_plane import open_control_plane
 from chartgate.adapters.control_plane_feed import ControlPlaneFeed
-from chartgate.adapters.control_plane_snapshot import RoleRecord
 from chartgate.adapters.embedded_postgres import PORT as SOCKET_PORT
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
 from chartgate.adapters.gateway import IDLE_SECONDS, Gateway, GatewayConfig
@@ -32,13 +32,17 @@ from chartgate.adapters.log_files import LogFiles, OnRecovered
 from chartgate.adapters.log_socket import serve_log_socket
 from chartgate.adapters.log_verify import verify
 from chartgate.adapters.log_writer import LogWriter
-from chartgate.adapters.policy_files import load_decision_point
+from chartgate.adapters.policy_desk import keep_roles
+from chartgate.adapters.policy_files import read_bundle, read_map_bundle
+from chartgate.adapters.policy_in_force import Loaded, held, load, trusted_keys
+from chartgate.adapters.policy_keeper import PolicyKeeper
 from chartgate.adapters.signing import Signer, load_or_create_signer
 from chartgate.adapters.source_catalog import read_source
 from chartgate.adapters.state import Instance, RolledBack, State
 from chartgate.adapters.upstream import UpstreamAddress
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.in_force import InForce
+from chartgate.app.policy_bundle import Bundle
 from chartgate.app.rolebook import RoleBook
 from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
@@ -53,8 +57,10 @@ from chartgate.demo.folder import (
 )
 from chartgate.demo.generator import generate
 from chartgate.demo.people import PEOPLE
+from chartgate.demo.policy_bootstrap import bootstrap
 from chartgate.demo.shipped import shipped
 from chartgate.errors import ChartgateError, Misconfigured
+from chartgate.govern.policy_version import MAP, POLICIES
 from chartgate.model.event import Event, NodeStarted, NodeStopped, Recovered, encode
 from chartgate.pgwire.scram import mint_verifier
 
@@ -76,11 +82,20 @@ class Prepared:
 
     state: State
     instance: Instance
-    point: DecisionPoint
+    loaded: Loaded
+    shipped: Mapping[str, Bundle]
+    """The policies and the data map that came with the software, by subject."""
     source: Source
+    catalog: str
+    """libpq connection string by which the source's catalog is read."""
     upstream: UpstreamAddress
     control: str
     title: str
+
+    @property
+    def point(self) -> DecisionPoint:
+        """What decides at the start."""
+        return self.loaded.point
 
 
 @contextmanager
@@ -106,9 +121,13 @@ def prepared(
         name = _load(state, hospital, data, progress)
         data_map = _install_map(state, name, data)
         progress("loading policies and data map")
-        point = load_decision_point(shipped("policies"), data_map)
-        with psycopg.connect(hospital.conninfo(DATABASE, hospital.superuser)) as connection:
-            source = read_source(connection, point.data_map.schema)
+        ours = {
+            POLICIES: read_bundle(shipped("policies")),
+            f"{MAP}{name}": read_map_bundle(data_map),
+        }
+        loaded = _in_force(state, ours)
+        catalog = hospital.conninfo(DATABASE, hospital.superuser)
+        source = _read_source(catalog, loaded.data_map.schema)
         conninfo = control.conninfo("postgres", control.superuser)
         instance = Instance(
             node=NODE,
@@ -123,18 +142,20 @@ def prepared(
             database=DATABASE,
             auditor=AUDITOR,
         )
-        stack.enter_context(_people(state, conninfo, point.roles, instance))
+        stack.enter_context(_people(state, conninfo, loaded.version.roles, instance))
         state.save_instance(instance)
         yield Prepared(
             state,
             instance,
-            point,
+            loaded,
+            ours,
             source,
+            catalog,
             UpstreamAddress(
                 hospital.socket_dir / f".s.PGSQL.{SOCKET_PORT}", DATABASE, legacy.SERVICE
             ),
             conninfo,
-            point.data_map.title,
+            loaded.data_map.title,
         )
 
 
@@ -166,7 +187,22 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
         tokens = PatientTokens(
             TokenKeys(KeyStore(state.keys_dir), create=True), ready.instance.source
         )
-        async with ControlPlaneFeed(ready.control) as people:
+        uids = await asyncio.to_thread(_uids, ready.control)
+        await bootstrap(state, NODE, ready.control, log, ready.shipped, uids)
+        in_force = InForce(ready.point, ready.source)
+        keeper = PolicyKeeper(
+            state,
+            NODE,
+            ready.control,
+            log,
+            ready.loaded,
+            in_force,
+            partial(_read_source, ready.catalog),
+        )
+        await keeper.start()
+        async with ControlPlaneFeed(
+            ready.control, on_change=keeper.wake, on_forged=keeper.forged_notice
+        ) as people:
             gateway = Gateway(
                 GatewayConfig(
                     node=NODE,
@@ -175,7 +211,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
                     port=ready.instance.port,
                     idle_seconds=idle_seconds,
                 ),
-                InForce(ready.point, ready.source),
+                in_force,
                 ready.upstream,
                 people,
                 tokens,
@@ -186,7 +222,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
                 state.save_instance(msgspec.structs.replace(ready.instance, port=port))
             log_socket = await serve_log_socket(state.log_socket, log.append)
             ending = asyncio.Event()
-            keeper = asyncio.get_running_loop().create_task(
+            checkpoints = asyncio.get_running_loop().create_task(
                 _keep_checkpoint(state, log, files, ending)
             )
             try:
@@ -195,11 +231,36 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
                 ending.set()
                 await log_socket.close()
                 await gateway.close()
-                await keeper  # what it is writing must not come after what is written last
+                await keeper.stop()
+                await checkpoints  # what it is writing must not come after what is written last
         await log.append((encode(NodeStopped(at=_stamp(), node=NODE, reason="asked to stop")),))
     finally:
         await log.close()
         state.save_checkpoint(files.checkpoint)
+
+
+def _in_force(state: State, ours: Mapping[str, Bundle]) -> Loaded:
+    """What was in force here last; instead of what shipped then, what ships now."""
+    keys = trusted_keys(state)
+    last = {s: found for s in ours if (found := held(state, s, keys)) is not None}
+    chosen = {
+        subject: last[subject].order.bundle
+        if subject in last and not last[subject].is_shipped
+        else bundle
+        for subject, bundle in ours.items()
+    }
+    policies, data_map = (chosen[subject] for subject in ours)
+    return load(policies, data_map, last)
+
+
+def _read_source(conninfo: str, schema: str) -> Source:
+    with psycopg.connect(conninfo) as connection:
+        return read_source(connection, schema)
+
+
+def _uids(conninfo: str) -> dict[str, str]:
+    with open_control_plane(conninfo) as control:
+        return {name: person.uid for name, person in control.snapshot().persons.items()}
 
 
 async def _listening(gateway: Gateway, instance: Instance) -> int:
@@ -292,12 +353,11 @@ def _people(state: State, conninfo: str, roles: RoleBook, instance: Instance) ->
     lines = []
     verifiers = {}
     with open_control_plane(conninfo) as control:
-        control.set_roles(
-            RoleRecord(r.name, r.title, r.default_purpose or None, r.purposes, r.parents)
-            for r in roles.roles.values()
-        )
+        keep_roles(control, roles)
         known = control.snapshot().persons
         for person in PEOPLE:
+            if person.role not in roles.roles:  # the version in force is somebody's own
+                continue
             control.upsert_person(person.username, person.full_name)
             held = known.get(person.username)
             if held is None or not held.live(at=now):

@@ -1,0 +1,290 @@
+"""Where people decide what is in force: sign in, be allowed by policy, be recorded, then it happens.
+
+Rules kept: every step is a log entry before it is a row, and the row carries the entry with its
+proof (decide, record, act); a step that was asked for and refused is recorded as well; who may act
+is asked of the policies in force; the state of a version is read from proven rows alone; one step
+at a time, whoever else is at work. An approval counts for as long as the approver may approve:
+when it is put in force, she is asked for again.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from chartgate.adapters.control_plane import ControlPlane
+from chartgate.adapters.control_plane_snapshot import RoleRecord
+from chartgate.adapters.desk import Desk
+from chartgate.adapters.log_proofs import prove_entries
+from chartgate.adapters.log_reader import LogReader
+from chartgate.adapters.policy_in_force import Loaded, trusted_keys
+from chartgate.adapters.policy_store import PolicyStore
+from chartgate.adapters.state import Instance, State
+from chartgate.app.policy_bundle import Bundle, open_bundle
+from chartgate.app.policy_orders import Sealed
+from chartgate.app.policy_shelf import Filed, Inspected, inspect, taken_of
+from chartgate.app.policy_stages import Candidate, Evidence, Stage, examine, stages_of
+from chartgate.app.rolebook import RoleBook
+from chartgate.errors import Corrupt, Misconfigured, Refused
+from chartgate.govern.policy_version import POLICIES, RULES, IllegalStep, Shelf, Step
+from chartgate.govern.policy_version import State as Where
+from chartgate.model.event import PolicyStep, PolicyStepRefused
+from chartgate.model.principal import Person
+
+_CHANNEL: Final = "policy store"
+_MIN_PREFIX: Final = 8
+
+
+class PolicyRefused(Refused):
+    """Policy does not let this person take the step; the attempt is in the log."""
+
+    code = "policy_refused"
+
+
+class StageFailed(Refused):
+    """The version did not pass a stage; it stays a draft."""
+
+    code = "stage_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that was taken."""
+
+    event: PolicyStep
+    index: int
+    state: Where
+
+
+class PolicyDesk(Desk):
+    """One sitting over the store. What a person does is checked against ``loaded``, in force."""
+
+    def __init__(
+        self,
+        state: State,
+        instance: Instance,
+        loaded: Loaded,
+        control: ControlPlane,
+        store: PolicyStore,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        super().__init__(state, instance, loaded.point, control.snapshot, channel=_CHANNEL, now=now)
+        self._loaded = loaded
+        self._store = store
+        self._control = control
+        self._keys = trusted_keys(state)
+
+    def inspect(self, subject: str) -> Inspected:
+        """All versions of a subject, from the rows that the log bears out."""
+        return inspect_store(self._store, subject, self._keys)
+
+    def push(
+        self,
+        person: Person,
+        subject: str,
+        bundle: Bundle,
+        *,
+        note: str = "",
+        surroundings: Callable[[Bundle, Shelf], Candidate],
+        progress: Callable[[Stage, Evidence | None], None] = lambda _stage, _evidence: None,
+    ) -> Done:
+        """File a draft and take it through every stage; raises ``StageFailed`` at the first that
+        it does not pass."""
+        self._may(person, Step.PUSHED, subject, bundle.hash)
+        self._store.add_bundle(subject, bundle)
+        done = self._take(
+            person, subject, bundle.hash, Step.PUSHED, detail={"note": note} if note else {}
+        )
+        candidate = surroundings(bundle, self.inspect(subject).shelf)
+        for stage in stages_of(subject):
+            progress(stage, None)
+            evidence = examine(stage, candidate)
+            progress(stage, evidence)
+            report = _report(evidence)
+            if not evidence.passed:
+                self._refuse(person, stage.step, subject, bundle.hash, evidence.summary)
+                raise StageFailed(f"{stage.title}: {evidence.summary}")
+            detail = {"summary": evidence.summary[:2_000], "report": _sha256(report)}
+            if stage.step is Step.COMPARED:
+                before = candidate.in_force
+                detail["against"] = "" if before is None else before.hash
+            done = self._take(
+                person, subject, bundle.hash, stage.step, detail=detail, report=report
+            )
+        return done
+
+    def approve(self, person: Person, subject: str, content: str, *, reason: str = "") -> Done:
+        """A second person says yes."""
+        return self._decided(person, subject, content, Step.APPROVED, reason)
+
+    def refuse(self, person: Person, subject: str, content: str, *, reason: str = "") -> Done:
+        """A second person says no."""
+        return self._decided(person, subject, content, Step.REFUSED, reason)
+
+    def withdraw(self, person: Person, subject: str, content: str, *, reason: str = "") -> Done:
+        """Who proposed it takes it back."""
+        return self._decided(person, subject, content, Step.WITHDRAWN, reason)
+
+    def activate(self, person: Person, subject: str, content: str, *, reason: str = "") -> Done:
+        """Put an approved version in force on every node."""
+        return self._decided(person, subject, content, Step.ACTIVATED, reason)
+
+    def roll_back(self, person: Person, subject: str, *, reason: str = "") -> Done:
+        """Put in force what was before."""
+        before = self.inspect(subject).shelf.before
+        if not before:
+            raise IllegalStep("there is nothing to roll back to")
+        return self._decided(person, subject, before, Step.ROLLED_BACK, reason)
+
+    def _decided(self, person: Person, subject: str, content: str, step: Step, reason: str) -> Done:
+        self._may(person, step, subject, content)
+        return self._take(
+            person, subject, content, step, detail={"reason": reason} if reason else {}
+        )
+
+    def _may(self, person: Person, step: Step, subject: str, content: str) -> None:
+        """Raise ``PolicyRefused``, recorded, unless the policies in force allow her the step."""
+        current = self._people().persons.get(person.name)
+        if self._decide(current, (RULES[step].permission,), "")[0]:
+            return
+        reason = f"policy does not let this person {_WORDS[RULES[step].permission]}"
+        index = self._refuse(person, step, subject, content, reason)
+        raise PolicyRefused(
+            f"policy does not let {person.name} {_WORDS[RULES[step].permission]}; "
+            f"the attempt is recorded as event {index}"
+        )
+
+    def _take(
+        self,
+        person: Person,
+        subject: str,
+        content: str,
+        step: Step,
+        *,
+        detail: dict[str, str],
+        report: str | None = None,
+    ) -> Done:
+        """Decide, record, act: in one transaction of the store, so that steps come one by one."""
+        with self._store.exclusively():
+            shelf = self.inspect(subject).shelf
+            self._check_nothing_is_lost(subject, shelf)
+            version = shelf.versions.get(content)
+            is_order = step in {Step.ACTIVATED, Step.ROLLED_BACK}
+            event = PolicyStep(
+                at=self._at(),
+                node=self._instance.node,
+                person=person.uid,
+                step=step.value,
+                subject=subject,
+                content=content,
+                proposer=version.proposer if version is not None else "",
+                generation=shelf.generation + 1 if is_order else 0,
+                previous=shelf.active if is_order else "",
+                detail=detail,
+            )
+            try:
+                after = shelf.on(taken_of(event))
+                if step is Step.ACTIVATED:
+                    self._check_approval_stands(shelf, content)
+            except IllegalStep as exc:
+                self._refuse(person, step, subject, content, str(exc))
+                raise
+            index = self._append(event)
+            (sealed,) = prove_entries(LogReader(self._state.log_dir), index, 1)
+            self._store.add_step(
+                subject,
+                content,
+                step,
+                Sealed(*sealed),
+                generation=event.generation,
+                report=report,
+            )
+        if is_order and subject == POLICIES:
+            keep_roles(self._control, open_bundle(self._store.bundle(subject, content)).roles)
+        return Done(event, index, after.versions[content].state)
+
+    def _check_approval_stands(self, shelf: Shelf, content: str) -> None:
+        approver = shelf.versions[content].approver
+        people = self._people()
+        found = next((p for p in people.persons.values() if p.uid == approver), None)
+        if not self._decide(found, (RULES[Step.APPROVED].permission,), "")[0]:
+            raise IllegalStep(
+                f"who approved {content[:12]} may no longer approve: it needs another approval"
+            )
+
+    def _check_nothing_is_lost(self, subject: str, shelf: Shelf) -> None:
+        held = self._loaded.held.get(subject)
+        if held is not None and held.generation > shelf.generation:
+            raise Corrupt(
+                f"the control plane has lost steps: generation {held.generation} of {subject} is "
+                f"in force here, but the store knows {shelf.generation}"
+            )
+
+    def _refuse(self, person: Person, step: Step, subject: str, content: str, reason: str) -> int:
+        return self._append(
+            PolicyStepRefused(
+                at=self._at(),
+                node=self._instance.node,
+                person=person.uid,
+                step=step.value,
+                subject=subject,
+                content=content,
+                reason=reason[:2_000],
+            )
+        )
+
+
+_WORDS: Final = {
+    "edit_policy": "propose a version",
+    "approve_policy": "decide on a version",
+    "activate_policy": "put a version in force",
+}
+
+
+def keep_roles(control: ControlPlane, book: RoleBook) -> None:
+    """The roles of a version, so that they can be assigned; one that is gone stays, without rules:
+    somebody may have held it."""
+    roles = {
+        role.name: RoleRecord(
+            role.name, role.title, role.default_purpose or None, role.purposes, role.parents
+        )
+        for role in book.roles.values()
+    }
+    control.set_roles({**control.snapshot().roles, **roles}.values())
+
+
+def inspect_store(store: PolicyStore, subject: str, keys: Any) -> Inspected:
+    """The rows of a subject, held against the log's keys."""
+    rows = store.steps(subject)
+    filed = (Filed(r.id, r.content, r.step, r.generation, r.sealed) for r in rows)
+    return inspect(filed, subject, keys)
+
+
+def find(shelf: Shelf, text: str) -> str:
+    """The content hash that ``text`` means: ``active``, a whole hash or its first eight digits."""
+    if text == "active":
+        if not shelf.active:
+            raise Misconfigured(f"no version of {shelf.subject} is in force")
+        return shelf.active
+    wanted = text.lower()
+    if len(wanted) < _MIN_PREFIX or not set(wanted) <= set("0123456789abcdef"):
+        raise Misconfigured("a version is named by at least 8 digits of its hash, or 'active'")
+    found = [content for content in shelf.versions if content.startswith(wanted)]
+    if len(found) != 1:
+        raise Misconfigured(
+            f"{len(found) or 'no'} version{'s' if len(found) > 1 else ''} of {shelf.subject} "
+            f"begin{'' if len(found) > 1 else 's'} with {wanted[:64]}"
+        )
+    return found[0]
+
+
+def _report(evidence: Evidence) -> str:
+    return msgspec.json.encode(dict(evidence.report), enc_hook=str).decode()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

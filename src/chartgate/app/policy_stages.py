@@ -1,0 +1,228 @@
+"""What a version must pass before people are asked to approve it, in order.
+
+The rules kept (45 CFR 164.308(a)(8): evaluation in response to changes): a stage that fails ends
+the walk with its reason and the version stays a draft; each stage leaves a report that the approver
+reads, and whose hash is in the log. The comparison never fails: it shows what would change, and a
+person judges it.
+
+- ``validated``: reads strictly, can be enforced as row filters with the map and catalog in force;
+  no role that somebody holds is gone; after it, two people can still change the policies again.
+- ``scenarios_passed``: every scenario of the version holds.
+- ``invariants_proved``: every invariant of the version is proved, for all requests.
+- ``compared``: what is newly allowed or denied, and what of the recorded past would flip.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from chartgate.app.entitlement import STORE_STEPS, DecisionPoint
+from chartgate.app.map_bundle import open_map
+from chartgate.app.policy_bundle import Bundle, PolicyVersion, open_bundle, scenarios_of
+from chartgate.app.scenarios import run, unused
+from chartgate.app.session_views import Source
+from chartgate.datamap.model import DataMap
+from chartgate.errors import ChartgateError, Refused
+from chartgate.govern.policy_version import POLICIES, Step
+from chartgate.model.event import Event
+from chartgate.model.principal import Person
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version, and everything it is held against."""
+
+    subject: str
+    bundle: Bundle
+    in_force: Bundle | None
+    """The version that this one would replace."""
+    version: PolicyVersion
+    """The policies in force."""
+    data_map: DataMap
+    """The data map in force."""
+    people: tuple[Person, ...]
+    at: datetime
+    source: Source | None = None
+    """The live catalog; ``None`` when the source cannot be asked."""
+    recorded: Callable[[], Iterable[tuple[int, Event]]] = tuple
+    """The recorded past."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a stage came to: for a person in one line, and in full."""
+
+    passed: bool
+    summary: str
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: the step it earns."""
+
+    step: Step
+    title: str
+    run: Callable[[Candidate], Evidence]
+
+
+def stages_of(subject: str) -> tuple[Stage, ...]:
+    """The stages of a subject, in order."""
+    return POLICY_STAGES if subject == POLICIES else MAP_STAGES
+
+
+def examine(stage: Stage, candidate: Candidate) -> Evidence:
+    """Run a stage; a fault of the version is evidence too."""
+    try:
+        return stage.run(candidate)
+    except ChartgateError as exc:
+        return Evidence(False, " ".join(str(exc).split()), {"fault": str(exc), "code": exc.code})
+
+
+# --- validated -------------------------------------------------------------------------------
+
+
+def _validate(candidate: Candidate) -> Evidence:
+    version = open_bundle(candidate.bundle)
+    point = DecisionPoint(version.policies, version.schema, version.roles, candidate.data_map)
+    missing = sorted(
+        {a.role for p in candidate.people for a in p.live(at=candidate.at)}
+        - set(version.roles.roles)
+    )
+    if missing:
+        return Evidence(
+            False,
+            f"somebody holds the role {', '.join(missing)}, which this version does not have",
+            {"missing_roles": missing},
+        )
+    stuck = _stuck(candidate, point)
+    if stuck:
+        return Evidence(False, stuck, {"stuck": stuck})
+    policies, roles = version.policies.policies, version.roles.roles
+    return Evidence(
+        True,
+        f"{len(policies)} policies and {len(roles)} roles, strictly valid and enforceable",
+        {"policies": len(policies), "roles": len(roles), "policy_set": version.policies.hash},
+    )
+
+
+def _stuck(candidate: Candidate, point: DecisionPoint) -> str:
+    """Why nobody could change the policies again after this version; empty when somebody can."""
+    able: dict[str, set[str]] = {
+        action: {
+            person.uid
+            for person in candidate.people
+            if person.active and _may(point, person, action, candidate.at)
+        }
+        for action in sorted(STORE_STEPS)
+    }
+    if not able["activate_policy"]:
+        return "after this version nobody could put another one in force or roll it back"
+    if not any(
+        proposer != approver
+        for proposer in able["edit_policy"]
+        for approver in able["approve_policy"]
+    ):
+        return "after this version there would not be two people to propose and approve another"
+    return ""
+
+
+def _may(point: DecisionPoint, person: Person, action: str, at: datetime) -> bool:
+    live = person.live(at=at)
+    try:
+        asker = point.asker(person, point.roles.default_purpose(live) or "", at=at)
+    except Refused:
+        return False
+    return point.may(asker, action, at=at).allowed
+
+
+# --- scenarios, invariants, comparison -----------------------------------------------------------
+
+
+def _test(candidate: Candidate) -> Evidence:
+    version = open_bundle(candidate.bundle)
+    results = run(scenarios_of(candidate.bundle), version.policies, version.roles, candidate.at)
+    failed = [result.message for result in results if not result.passed]
+    report = {
+        "scenarios": len(results),
+        "failed": failed,
+        "untested": unused(results, version.policies),
+    }
+    if failed:
+        return Evidence(False, f"{len(failed)} of {len(results)} scenarios: {failed[0]}", report)
+    return Evidence(True, f"{len(results)} scenarios, all as expected", report)
+
+
+def _prove(candidate: Candidate) -> Evidence:
+    return Evidence(True, "no invariants", {})
+
+
+def _compare(candidate: Candidate) -> Evidence:
+    return Evidence(True, _changed_files(candidate), {"files": _files(candidate)})
+
+
+def _files(candidate: Candidate) -> dict[str, str]:
+    before = {} if candidate.in_force is None else dict(candidate.in_force.files)
+    after = candidate.bundle.files
+    words = {}
+    for path in sorted({*before, *after}):
+        if before.get(path) != after.get(path):
+            words[path] = (
+                "added" if path not in before else "removed" if path not in after else "changed"
+            )
+    return words
+
+
+def _changed_files(candidate: Candidate) -> str:
+    words = _files(candidate)
+    if candidate.in_force is None:
+        return "nothing was in force before"
+    return ", ".join(f"{path} {word}" for path, word in words.items()) or "no file differs"
+
+
+# --- data maps -------------------------------------------------------------------------------
+
+
+def _validate_map(candidate: Candidate) -> Evidence:
+    data_map = open_map(candidate.bundle, candidate.version.schema)
+    version = candidate.version
+    DecisionPoint(version.policies, version.schema, version.roles, data_map)
+    absent = _absent(data_map, candidate.source)
+    if absent:
+        return Evidence(False, f"the source has no {absent[0]}", {"absent": absent})
+    columns = sum(len(table.columns) for table in data_map.tables.values())
+    checked = "" if candidate.source is None else ", all of them in the source"
+    return Evidence(
+        True,
+        f"{len(data_map.tables)} tables, {columns} columns, strictly read{checked}",
+        {"tables": len(data_map.tables), "columns": columns, "data_map": data_map.hash},
+    )
+
+
+def _absent(data_map: DataMap, source: Source | None) -> list[str]:
+    if source is None:
+        return []
+    live = {
+        name.name: {column.name for column in table.columns}
+        for name, table in source.tables.items()
+        if name.schema == data_map.schema
+    }
+    found = [f"table {name}" for name in data_map.tables if name not in live]
+    for name, table in data_map.tables.items():
+        found += [
+            f"column {name}.{c}" for c in table.columns if name in live and c not in live[name]
+        ]
+    return sorted(found)
+
+
+POLICY_STAGES: Final = (
+    Stage(Step.VALIDATED, "read and checked", _validate),
+    Stage(Step.TESTED, "scenarios", _test),
+    Stage(Step.PROVED, "invariants", _prove),
+    Stage(Step.COMPARED, "compared with what is in force", _compare),
+)
+MAP_STAGES: Final = (
+    Stage(Step.VALIDATED, "read and checked", _validate_map),
+    Stage(Step.COMPARED, "compared with what is in force", _compare),
+)
