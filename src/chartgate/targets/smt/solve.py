@@ -12,7 +12,6 @@ import z3
 from chartgate.targets.smt.logic import Truth, term
 from chartgate.targets.smt.universe import Universe
 
-
 Model: TypeAlias = z3.ModelRef
 
 

@@ -72,7 +72,7 @@ class Universe:
         self.facts: Final[list[z3.BoolRef]] = []
         self.members: Final[dict[str, dict[tuple[int, ...], tuple[Symbol, Key]]]] = {}
         """Per type of member: each value asked for, with the terms it consists of."""
-        self.placed: Final[dict[str, dict[int | str, SymEntity]]] = {}
+        self.placed: Final[dict[str, dict[tuple[bool, int], SymEntity]]] = {}
         self._codes: Final[dict[str, dict[str, int]]] = {}
         self._groups: Final = _groups(schema)
         for uid in schema.actions:
@@ -92,6 +92,7 @@ class Universe:
         self._made: Final[dict[tuple[str, tuple[int, ...]], Symbol]] = {}
         self._functions: Final[dict[str, z3.FuncDeclRef]] = {}
         self._universal: Final[list[tuple[Truth, Type, Callable[[Symbol], Truth], int]]] = []
+        self._inside_known: Final[dict[tuple[object, ...], tuple[Truth, SymEntity, SymEntity]]] = {}
         self._count = 0
 
     def add(self, fact: Truth) -> None:
@@ -252,15 +253,25 @@ class Universe:
         return either(same, self._inside(child, parent))
 
     def _within_known(self, child: SymEntity, parent: SymEntity) -> Truth:
-        ids = dict(self._codes[child.type])
-        if isinstance(child.code, int):
-            ids = {id_: n for id_, n in ids.items() if n == child.code}
-        return any_of(
-            both(same_number(child.code, n), same_number(parent.code, self.code(above)))
-            for id_, n in ids.items()
-            for above in self._ancestors(EntityUid(child.type, id_))
-            if above.type == parent.type
-        )
+        index = (child.type, _index(child.code), parent.type, _index(parent.code))
+        if index not in self._inside_known:
+            self._inside_known[index] = (self._pairs(child, parent), child, parent)
+        return self._inside_known[index][0]
+
+    def _pairs(self, child: SymEntity, parent: SymEntity) -> Truth:
+        found: list[Truth] = []
+        for id_, number in list(self._codes[child.type].items()):
+            if isinstance(child.code, int) and child.code != number:
+                continue
+            above = [
+                same_number(parent.code, self.code(uid))
+                for uid in self._ancestors(EntityUid(child.type, id_))
+                if uid.type == parent.type
+            ]
+            # In this order: most ids are not in what is asked for.
+            if (is_in := any_of(above)) is not False:
+                found.append(both(is_in, same_number(child.code, number)))
+        return any_of(found)
 
     def _ancestors(self, uid: EntityUid) -> frozenset[EntityUid]:
         if is_action_type(uid.type):
@@ -269,9 +280,7 @@ class Universe:
         return frozenset(EntityUid(uid.type, id_) for id_ in above)
 
     def _place(self, entity: SymEntity) -> None:
-        number = entity.code
-        index: int | str = number if isinstance(number, int) else f"#{number.get_id()}"
-        self.placed.setdefault(entity.type, {})[index] = entity
+        self.placed.setdefault(entity.type, {})[_index(entity.code)] = entity
 
     def _inside(self, child: SymEntity, parent: SymEntity) -> z3.BoolRef:
         ends = (_number(child.code), _number(parent.code))
@@ -350,6 +359,11 @@ def flat(universe: Universe, kind: Type, value: Symbol) -> Key:
                 parts += flat(universe, attribute.type, fields[name][1])
             return tuple(parts)
     raise Unencodable("a set of sets that is not written out")
+
+
+def _index(number: Number) -> tuple[bool, int]:
+    """Something that is equal for equal numbers; a term must be kept as long as its index."""
+    return (True, number) if isinstance(number, int) else (False, number.get_id())
 
 
 def _number(number: Number) -> z3.ArithRef:
