@@ -8,7 +8,7 @@ A decision looks up the tree of (action, principal type, resource type), which i
 policies whose scope admits them (``chartgate.targets.compiled_tree``).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from chartgate.cedar.ast import Binary, Expr, Is, Literal, Policy, PolicySet, Var
@@ -16,8 +16,10 @@ from chartgate.cedar.authorize import Answer
 from chartgate.cedar.entities import Entity
 from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
 from chartgate.cedar.values import CedarSet, Value
+from chartgate.errors import Refused
 from chartgate.model.principal import EntityUid
 from chartgate.targets.compiled_conditions import Residual, residual_of
+from chartgate.targets.compiled_grants import FIRST_GRANT, Grants, Held
 from chartgate.targets.compiled_runtime import (
     NO_ATTRIBUTES,
     Hierarchy,
@@ -37,52 +39,30 @@ _ANY_ACTION: Final = EntityUid(_ANY, _ANY)
 _MOST_ROOTS: Final = 4096
 _MOST_ANSWERS: Final = 8192
 
-Root: TypeAlias = tuple[EntityUid, str, str, frozenset[EntityUid] | None]
+Question: TypeAlias = tuple[EntityUid, str, str]
+"""An action, a principal's type, a resource's type."""
 
 
-class Verdicts:
-    """From the numbers of policies that hold (``~number``: that failed) to an ``Answer``."""
+class NotAskable(Refused):
+    """The action, or its application to these types, is not in the schema."""
 
-    __slots__ = ("_known", "policies")
-
-    def __init__(self, policies: Mapping[int, Policy] | Sequence[Policy]) -> None:
-        self.policies: Final[Any] = policies
-        self._known: Final[dict[object, Answer]] = {}
-
-    def answer(self, found: list[int], env: Env | None, *, forbid_error_denies: bool) -> Answer:
-        """The answer; ``env`` gives the words of errors."""
-        place = tuple(found) if len(found) > 1 else found[0]
-        known = self._known.get(place)
-        if known is not None:
-            return known
-        failed = sorted(~number for number in set(found) if number < 0)
-        errors = tuple((self.policies[n].id, _words(self.policies[n], env)) for n in failed)
-        held = {number for number in found if number >= 0}
-        if forbid_error_denies:
-            held.update(n for n in failed if self.policies[n].effect == "forbid")
-        ordered = [self.policies[n] for n in sorted(held)]
-        forbids = tuple(p.id for p in ordered if p.effect == "forbid")
-        permits = tuple(p.id for p in ordered if p.effect == "permit")
-        answer = Answer(bool(permits) and not forbids, forbids or permits, errors)
-        if not failed and len(self._known) < _MOST_ANSWERS:
-            self._known[place] = answer
-        return answer
+    code = "not_askable"
 
 
-def _words(policy: Policy, env: Env | None) -> str:
-    if env is not None:
-        try:
-            evaluate(policy.condition(), env)
-        except EvaluationError as error:
-            return str(error)
-    return "type: the condition has no value"
+def _words(policy: Policy, env: Env) -> str:
+    try:
+        evaluate(policy.condition(), env)
+    except EvaluationError as error:
+        return str(error)
+    return "type: the condition has no value"  # pragma: no cover - both readings fail together
 
 
 class CompiledPolicies:
     """A policy set that decides; immutable to its users, built piece by piece as it is used.
 
     ``actions`` gives each action's groups where a schema fixes them; without, the request's
-    entities say which group an action is in, as in Cedar without a schema.
+    entities say which group an action is in, as in Cedar without a schema. ``askable`` limits what
+    may be asked to these (action, principal type, resource type): anything else is ``NotAskable``.
     """
 
     def __init__(
@@ -90,12 +70,16 @@ class CompiledPolicies:
         policies: Iterable[Policy],
         *,
         actions: Mapping[EntityUid, frozenset[EntityUid]] | None = None,
+        askable: Collection[Question] | None = None,
+        grants: Grants | None = None,
     ) -> None:
         kept = tuple(p for p in policies if not p.is_template)
         self.policies: Final = kept
+        self.grants: Final = Grants() if grants is None else grants
+        self._granted: Final = self.grants.held
         self._actions: Final = actions
-        self._verdicts: Final = Verdicts(kept)
-        self._single: Final = self._verdicts._known  # noqa: SLF001 - one cache, read on the hot path
+        self._askable: Final = askable
+        self._answers: Final[dict[object, Answer]] = {}
         self._builder: Final = Builder()
         self._roots: Final[dict[Any, Node]] = {}
         self._residuals: Final[dict[int, Residual]] = {}
@@ -119,76 +103,92 @@ class CompiledPolicies:
         ``own`` is the request's own entity, laid over ``entities`` for this question alone; it is
         usually the resource. Plain dictionaries serve best as its attributes and as context.
         """
-        found: list[int] = []
-        self.collect(principal, action, resource, context, entities, own, found)
-        if not found:
-            return DENIED
-        if len(found) == 1:
-            known = self._single.get(found[0])
-            if known is not None:
-                return known
-        env = None
-        if min(found) < 0:
-            env = reference_env(principal, action, resource, context, entities, own)
-        return self._verdicts.answer(found, env, forbid_error_denies=forbid_error_denies)
-
-    def collect(
-        self,
-        principal: EntityUid,
-        action: EntityUid,
-        resource: EntityUid,
-        context: Mapping[str, Value],
-        entities: Hierarchy,
-        own: Entity | None,
-        found: list[int],
-    ) -> None:
-        """Put into ``found`` the number of every policy that holds, and ``~number`` of every error."""
+        # This is the hot path: every call that can be spared is.
+        above: frozenset[EntityUid]
+        attributes: Mapping[str, Value]
         if entities.__class__ is EntityView:
             above, attributes = entities.known(principal)
         else:
             above = entities.ancestors(principal)
             entity = entities.get(principal)
             attributes = NO_ATTRIBUTES if entity is None else entity.attrs
-        if own is None:
+        if own is not None and own.uid in above:
+            above = ancestors_of(entities, own, principal)
+            if own.uid == principal:
+                attributes = own.attrs
+        if own is not None and own.uid == resource:
+            described = own.attrs
+        else:
             entity = entities.get(resource)
             described = NO_ATTRIBUTES if entity is None else entity.attrs
-        else:
-            if own.uid == resource:
-                described = own.attrs
-            else:
-                entity = entities.get(resource)
-                described = NO_ATTRIBUTES if entity is None else entity.attrs
-            if own.uid in above:
-                above = ancestors_of(entities, own, principal)
-                if own.uid == principal:
-                    attributes = own.attrs
+        groups: frozenset[EntityUid] | None = None
         if self._grouped:
             groups = ancestors_of(entities, own, action)
             root = self._roots.get((action, principal[0], resource[0], groups))
         else:
-            groups = None
             root = self._roots.get((action, principal[0], resource[0]))
         if root is None:
             root = self._root(action, principal[0], resource[0], groups)
+        found: list[int] = []
         root(
-            principal, above, attributes, action, resource, described, context, entities, own,
+            principal, above, attributes, action, resource, described, context, entities, own, (),
             found.append,
         )  # fmt: skip
+        granted = self._granted.get(principal)
+        if granted is not None:
+            granted.node(
+                principal, above, attributes, action, resource, described, context, entities, own,
+                (), found.append,
+            )  # fmt: skip
+        if not found:
+            return DENIED
+        known = self._answers.get(found[0] if len(found) == 1 else tuple(found))
+        if known is not None:
+            return known
 
-    def warm(self, requests: Iterable[tuple[EntityUid, str, str]] | None = None) -> Iterator[int]:
-        """Build everything, one node a step; each step says how many are known to be left.
+        def env() -> Env:
+            return reference_env(principal, action, resource, context, entities, own)
 
-        ``requests``: the (action, principal type, resource type) that will be asked.
+        return self._answer(found, granted, env, forbid_error_denies=forbid_error_denies)
+
+    def _answer(
+        self,
+        found: list[int],
+        granted: Held | None,
+        env: Callable[[], Env],
+        *,
+        forbid_error_denies: bool,
+    ) -> Answer:
+        def policy(number: int) -> Policy:
+            if number < FIRST_GRANT or granted is None:
+                return self.policies[number]
+            return granted.policies[number]
+
+        failed = [policy(n) for n in sorted({~number for number in found if number < 0})]
+        held = {number for number in found if number >= 0}
+        if forbid_error_denies:
+            held.update(~n for n in found if n < 0 and policy(~n).effect == "forbid")
+        ordered = [policy(n) for n in sorted(held)]
+        forbids = tuple(p.id for p in ordered if p.effect == "forbid")
+        permits = tuple(p.id for p in ordered if p.effect == "permit")
+        errors = tuple((p.id, _words(p, env())) for p in failed)
+        answer = Answer(bool(permits) and not forbids, forbids or permits, errors)
+        if not failed:
+            if len(self._answers) >= _MOST_ANSWERS:
+                self._answers.clear()
+            self._answers[found[0] if len(found) == 1 else tuple(found)] = answer
+        return answer
+
+    def warm(self, requests: Iterable[Question] = ()) -> Iterator[int]:
+        """Build everything, one node a step; each step says how much is known to be left.
+
+        ``requests``: what will be asked. Without it, the trees that were begun are finished.
         """
-        for action, principal, resource in () if self._grouped else requests or ():
-            self._root(action, principal, resource, None)
-            yield len(self._builder.waiting)
-        waiting = self._builder.waiting
-        while waiting:
-            lazy = waiting.pop()
-            if lazy.built is None:
-                lazy.build()
-                yield len(waiting)
+        if not self._grouped:
+            for action, principal, resource in requests:
+                self._root(action, principal, resource, None)
+                yield 1
+        yield from self._builder.warm()
 
     def _root(
         self, action: EntityUid, principal: str, resource: str, groups: frozenset[EntityUid] | None
@@ -309,7 +309,9 @@ def compile_policies(
     policies: PolicySet | Iterable[Policy],
     *,
     actions: Mapping[EntityUid, frozenset[EntityUid]] | None = None,
+    askable: Collection[Question] | None = None,
+    grants: Grants | None = None,
 ) -> CompiledPolicies:
     """The policies, ready to decide. Unlinked templates decide nothing."""
     listed = policies.policies if isinstance(policies, PolicySet) else policies
-    return CompiledPolicies(listed, actions=actions)
+    return CompiledPolicies(listed, actions=actions, askable=askable, grants=grants)

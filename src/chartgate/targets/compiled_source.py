@@ -6,7 +6,8 @@ generated code is one lower-case letter with at most one more letter or digits, 
 begins with ``X_``.
 
 The locals: ``p a r c`` the request, ``pd rd`` the attributes of principal and resource, ``pa`` the
-principal's ancestors, ``E`` the entities and ``o`` the request's own entity.
+principal's ancestors, ``E`` the entities, ``o`` the request's own entity, ``g`` the ancestors of
+the entities that a guard has checked.
 """
 
 from collections.abc import Mapping
@@ -103,6 +104,7 @@ class Writer:
     def __init__(self, known: Known) -> None:
         self.literals: list[object] = []
         self._known: Final = known
+        self._above: Final = {path: f"g[{n}]" for n, path in enumerate(entity_paths(known))}
         self._places: Final[dict[tuple[type, object], int]] = {}
         self._locals = 0
 
@@ -284,7 +286,11 @@ class Writer:
         value = constant(expr)
         if isinstance(value, CedarSet):
             return self.name(value.keys)
-        return f"{code.text}.keys" if code.kind == "Set" else f"X_keys({code.text})"
+        if code.kind == "Set":
+            return f"{code.text}.keys"
+        # The slot behind the property: a property costs a call.
+        kept = self.local()
+        return f"({kept}._keys if ({kept} := {code.text}).__class__ is X_SET else X_keys({kept}))"
 
     def _equal(self, a: Code, b: Code) -> Code:
         safe = a.safe and b.safe
@@ -302,9 +308,7 @@ class Writer:
         a = self.write(left, below)
         target = constant(right)
         targets = _entities_of(target)
-        above = {"p": "pa"}.get(a.text) or (
-            f"X_anc(E, o, {a.text})" if a.kind == "entity" else None
-        )
+        above = self._ancestors(left, a)
         if isinstance(target, EntityUid):
             named = self.name(target)
             if above is not None:
@@ -319,18 +323,41 @@ class Writer:
         safe = _sure(a, "entity") and _sure(b, "entity")
         return Code(f"X_in({a.text}, {b.text}, E, o)", "Bool", safe)
 
+    def _ancestors(self, expr: Expr, code: Code) -> str | None:
+        if code.text == "p":
+            return "pa"
+        if isinstance(expr, GetAttr) and isinstance(expr.base, Var):
+            checked = self._above.get((expr.base.name, expr.attr))
+            if checked is not None:
+                return checked
+        return f"X_anc(E, o, {code.text})" if code.kind == "entity" else None
+
     def _contains(self, left: Expr, right: Expr, below: int) -> Code:
         a, b = self.write(left, below), self.write(right, below)
+        members = _entities_of(constant(left))
+        if members is not None:
+            # Only an entity has an entity's class; what has no hash is not looked up.
+            kept = self.local()
+            text = f"(({kept} := {b.text}).__class__ is X_UID and {kept} in {self.name(members)})"
+            return Code(text, "Bool", b.safe)
         value = constant(right)
         if value is not None:
             wanted = self.name(key(value))
-        elif b.kind == "entity":
+        else:
             kept = self.local()
             wanted = f'("entity", ({kept} := {b.text})[0], {kept}[1])'
-        else:
-            wanted = f"X_key({b.text})"
+            if b.kind != "entity":
+                wanted = (
+                    f'(("entity", {kept}[0], {kept}[1]) '
+                    f"if ({kept} := {b.text}).__class__ is X_UID else X_key({kept}))"
+                )
         safe = _sure(a, "Set") and b.safe
         return Code(f"({wanted} in {self._keys(a, left)})", "Bool", safe)
+
+
+def entity_paths(known: Known) -> list[Path]:
+    """The attributes of which a guard has worked out the ancestors, in the order of ``g``."""
+    return sorted(path for path, kind in known.items() if kind == "entity")
 
 
 def _sure(code: Code, kind: Kind) -> bool:

@@ -23,11 +23,19 @@ from typing import Any, Final, TypeAlias
 
 from chartgate.targets.compiled_conditions import NOTHING_KNOWN, Axis, Residual, guard_for
 from chartgate.targets.compiled_runtime import MISSING, NAMES
-from chartgate.targets.compiled_source import ATTRIBUTES, Kind, Known, Path, TooDeep, Writer
+from chartgate.targets.compiled_source import (
+    ATTRIBUTES,
+    Kind,
+    Known,
+    Path,
+    TooDeep,
+    Writer,
+    entity_paths,
+)
 
 Node: TypeAlias = Callable[..., None]
 
-ARGUMENTS: Final = "p, pa, pd, a, r, rd, c, E, o, out"
+ARGUMENTS: Final = "p, pa, pd, a, r, rd, c, E, o, g, out"
 _LEAF: Final = 3
 _DEEPEST: Final = 8
 _PAGE: Final = 64
@@ -66,12 +74,20 @@ class Builder:
     """Builds nodes; remembers which are still to be built, for the warm-up."""
 
     def __init__(self) -> None:
-        self.waiting: Final[list[Lazy]] = []
+        self._waiting: Final[list[Lazy]] = []
         self._codes: Final[dict[str, CodeType]] = {}
 
     def root(self, residuals: tuple[Residual, ...]) -> Node:
         """The first node of a tree."""
         return self._node(residuals, NOTHING_KNOWN, frozenset(), 0)
+
+    def warm(self) -> Iterator[int]:
+        """Build what is known to be needed, one node a step; how many are left to do."""
+        while self._waiting:
+            lazy = self._waiting.pop()
+            if lazy.built is None:
+                lazy.build()
+                yield len(self._waiting)
 
     def _later(
         self,
@@ -87,24 +103,25 @@ class Builder:
         lazy = Lazy(lambda: self._node(residuals, known, closed, depth), table, place)
         table[place] = lazy
         if warm:
-            self.waiting.append(lazy)
+            self._waiting.append(lazy)
         return lazy
 
     def _node(
         self, residuals: tuple[Residual, ...], known: Known, closed: frozenset[Axis], depth: int
     ) -> Node:
-        writer = Writer(known)
         lines: list[str] = []
-        if len(residuals) > _LEAF and depth < _DEEPEST:
-            guard = guard_for(residuals) if depth == 0 else {}
-            if guard:
-                self._write_guard(writer, lines, residuals, guard, closed)
-                residuals = ()
-            while len(residuals) > _LEAF:
-                axis = _best_axis(residuals, known, closed)
-                if axis is None:
-                    break
-                residuals = self._write_split(writer, lines, residuals, axis, known, closed, depth)
+        guard = guard_for(residuals) if depth == 0 and len(residuals) > _LEAF else {}
+        writer = Writer(guard or known)
+        if guard:
+            table: dict[Any, Node] = {}
+            self._later(residuals, NOTHING_KNOWN, closed, 1, table, 0, warm=False)
+            lines += _guarded(writer, guard, f"{writer.place(table)}[0]({ARGUMENTS})")
+            known = guard
+        while len(residuals) > _LEAF and depth < _DEEPEST:
+            axis = _best_axis(residuals, known, closed)
+            if axis is None:
+                break
+            residuals = self._write_split(writer, lines, residuals, axis, known, closed, depth)
         if len(residuals) > _PAGE:
             # Python takes its time over one long function: pages, each compiled when first asked.
             for start in range(0, len(residuals), _PAGE):
@@ -116,20 +133,6 @@ class Builder:
         for residual in residuals:
             self._write_leaf(writer, lines, residual)
         return self._function(lines, writer)
-
-    def _write_guard(
-        self,
-        writer: Writer,
-        lines: list[str],
-        residuals: tuple[Residual, ...],
-        guard: Known,
-        closed: frozenset[Axis],
-    ) -> None:
-        table: dict[Any, Node] = {}
-        self._later(residuals, guard, closed, 1, table, 1)
-        self._later(residuals, NOTHING_KNOWN, closed, 1, table, 0, warm=False)
-        checks = [_check(writer, path, kind) for path, kind in sorted(guard.items())]
-        lines.append(f"{writer.place(table)}[1 if {' and '.join(checks)} else 0]({ARGUMENTS})")
 
     def _write_split(
         self,
@@ -195,6 +198,14 @@ class Builder:
             code = next(c for c in module.co_consts if isinstance(c, CodeType))
             self._codes[source] = code
         return FunctionType(code, NAMES, "node", (tuple(writer.literals),))
+
+
+def _guarded(writer: Writer, guard: Known, otherwise: str) -> Iterator[str]:
+    checks = [_check(writer, path, kind) for path, kind in sorted(guard.items())]
+    yield f"if not ({' and '.join(checks)}):"
+    yield f" return {otherwise}"
+    entities = [f"{ATTRIBUTES[v]}[{writer.name(name)}]" for v, name in entity_paths(guard)]
+    yield f"g = ({''.join(f'X_anc(E, o, {entity}), ' for entity in entities)})"
 
 
 def _check(writer: Writer, path: Path, kind: Kind) -> str:
