@@ -165,6 +165,7 @@ class World:
         self.is_hospital = "encounter" in self.rows
         self.patients = "patient" if self.is_hospital else "patients"
         self.departments: dict[Any, set[str]] = defaultdict(set)
+        self.queues: dict[Any, set[str]] = defaultdict(set)
         self.team: dict[Any, set[str]] = defaultdict(set)
         for row in self.rows["care_team"]:
             until = row["valid_until"] if self.is_hospital else row["until"]
@@ -177,9 +178,22 @@ class World:
         if self.is_hospital:
             for row in self.rows["encounter"]:
                 self.departments[row["patient_id"]].add(row["department"])
+            fresh = date.today() - timedelta(days=30)
             for row in self.rows["medication_order"]:
                 if row["status"] == "active":
                     self.departments[row["patient_id"]].add("pharmacy")
+                    self.queues[row["patient_id"]].add("pharmacy")
+            for row in self.rows["lab_order"]:
+                if row["status"] != "final" or row["ordered_at"].date() >= fresh:
+                    self.queues[row["patient_id"]].add("laboratory")
+            for row in self.rows["imaging_report"]:
+                if row["performed_at"].date() >= fresh:
+                    self.queues[row["patient_id"]].add("radiology")
+        else:
+            for row in self.rows["medications"]:
+                # two spellings of "still being taken"
+                if row["status"] == "active" if "status" in row else row["stop"] is None:
+                    self.queues[row["patient"]].add("pharmacy")
         key, born = ("patient_id", "birth_date") if self.is_hospital else ("id", "birthdate")
         self.ages = {row[key]: age_bands(row[born]) for row in self.rows[self.patients]}
         self.protected = {
@@ -239,6 +253,7 @@ class World:
                 EntityUid("Department", d) for d in self.departments.get(patient, ())
             ),
             "care_team": CedarSet.of(EntityUid("User", u) for u in self.team.get(patient, ())),
+            "queues": CedarSet.of(EntityUid("Department", d) for d in self.queues.get(patient, ())),
             "age_bands": CedarSet.of(EntityUid("AgeBand", b) for b in self.ages.get(patient, ())),
         }
         if patient is not None:

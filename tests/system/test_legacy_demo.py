@@ -85,6 +85,7 @@ def data_map(path: Path) -> DataMap:
     types = {
         "care_team": "Set<User>",
         "departments": "Set<Department>",
+        "queues": "Set<Department>",
         "age_bands": "Set<AgeBand>",
     }
     return read_map(text, sets, categories=CATEGORIES, relation_types=types)

@@ -65,6 +65,7 @@ class Row:
     author: str | None = None
     patient: bool = True
     whose: str = SOMEBODY
+    queues: tuple[str, ...] = ()
     age: str | None = None
 
 
@@ -262,6 +263,7 @@ def _row(where: str, form: Any) -> Row:
         author=table.optional("author"),
         patient=table.flag("patient", default=True),
         whose=table.text("whose", SOMEBODY),
+        queues=table.texts("queues"),
         age=table.optional("age"),
     )
     table.end()
@@ -342,6 +344,7 @@ def _record(row: Row, who: Person) -> Mapping[str, Value]:
     attributes: dict[str, Value] = {
         "departments": _uids("Department", row.departments),
         "care_team": _uids("User", people),
+        "queues": _uids("Department", row.queues),
         "age_bands": _uids("AgeBand", (row.age,)),
     }
     if row.patient:

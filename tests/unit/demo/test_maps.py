@@ -84,6 +84,7 @@ def test_the_map_is_read_strictly(project_root: Path, name: str) -> None:
         relation_types={
             "care_team": "Set<User>",
             "departments": "Set<Department>",
+            "queues": "Set<Department>",
             "age_bands": "Set<AgeBand>",
         },
     )

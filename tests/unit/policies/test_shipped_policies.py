@@ -17,8 +17,10 @@ from chartgate.targets.admissible import check_filters
 ROLES = (
     "physician", "nurse", "receptionist_scheduler", "billing_coder", "privacy_officer",
     "it_support_dba", "behavioral_health_clinician", "pharmacist", "administrative_assistant",
-    "front_line_worker", "vendor_contractor",
+    "front_line_worker", "vendor_contractor", "lab_tech", "radiologist", "him_records",
+    "quality_analyst", "researcher", "security_officer",
 )  # fmt: skip
+OUTSIDE = ("patient", "proxy")
 CLAUSE = re.compile(r"(164|42 CFR 2)\.\d+(\([a-zA-Z0-9]+\))*")
 
 
@@ -75,6 +77,12 @@ def test_every_role_has_a_file_a_default_purpose_and_a_place_in_the_workforce(sh
         assert (shipped.folder / "roles" / f"{name}.cedar").is_file()
         assert role.default_purpose in role.purposes
         assert EntityUid("Role", "workforce") in ancestors(EntityUid("Role", name))
+    for name in OUTSIDE:
+        role = shipped.roles.roles[name]
+        assert (shipped.folder / "roles" / f"{name}.cedar").is_file()
+        assert role.default_purpose
+        assert ancestors(EntityUid("Role", name)) == {EntityUid("Role", name)}
+    assert set(shipped.roles.roles) == {*ROLES, *OUTSIDE, "workforce", "clinician"}
 
 
 def test_the_words_of_scenarios_are_those_of_the_schema(shipped) -> None:
