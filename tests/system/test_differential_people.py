@@ -277,7 +277,9 @@ def age_bands(born: date | None) -> set[str]:
         except ValueError:
             return date(born.year + number, 3, 1)
 
-    return {"adult" if birthday(18) <= today else "adolescent" if birthday(12) <= today else "child"}
+    return {
+        "adult" if birthday(18) <= today else "adolescent" if birthday(12) <= today else "child"
+    }
 
 
 def _codes(folder: Path, name: str) -> set[str]:
