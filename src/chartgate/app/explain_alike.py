@@ -13,9 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from chartgate.app.entitlement import milliseconds
-from chartgate.app.explain_reduced import variables
+from chartgate.app.explain_reduced import Ground, variables
 from chartgate.app.policy_words import HERSELF
-from chartgate.app.rolebook import RoleBook
 from chartgate.cedar.ast import Binary, Expr
 from chartgate.cedar.evaluate import Env
 from chartgate.model.principal import Assignment, EntityUid
@@ -65,40 +64,24 @@ class StandIns:
 
 
 class Purposes:
-    """Which purposes roles may claim, and which of them no policy here can tell apart."""
+    """Which purposes can be claimed, and which of them no policy here can tell apart."""
 
-    def __init__(self, roles: RoleBook, mentioned: frozenset[str]) -> None:
-        self._book: Final = roles
+    def __init__(self, ground: Ground, mentioned: frozenset[str]) -> None:
+        self._ground: Final = ground
         self._mentioned: Final = mentioned
-        self._hierarchy: Final = roles.entities()
         self._kinds: Final[dict[str, str]] = {}
         self._first: Final[dict[object, str]] = {}
-        self._claims: Final[dict[str, frozenset[str]]] = {}
 
     def claimed_by(self, live: Iterable[Assignment]) -> tuple[str, ...]:
         """The purposes that the holder of these assignments may claim, in the book's order."""
-        found: set[str] = set()
-        for assignment in live:
-            found |= self._of_role(assignment.role)
-        return tuple(p for p in self._book.purposes if p in found)
-
-    def _of_role(self, role: str) -> frozenset[str]:
-        known = self._claims.get(role)
-        if known is None:
-            listed = self._book.roles[role].purposes if role in self._book.roles else ()
-            wanted = {EntityUid("Purpose", p) for p in listed}
-            known = self._claims[role] = frozenset(
-                p
-                for p in self._book.purposes
-                if not wanted.isdisjoint(self._hierarchy.ancestors(EntityUid("Purpose", p)))
-            )
-        return known
+        found = frozenset().union(*(self._ground.claims(a.role) for a in live))
+        return tuple(p for p in self._ground.version.roles.purposes if p in found)
 
     def kind_of(self, purpose: str) -> str:
         """A purpose that gets the same answers from everyone: the first one asked of its kind."""
         found = self._kinds.get(purpose)
         if found is None:
-            above = self._hierarchy.ancestors(EntityUid("Purpose", purpose))
+            above = self._ground.hierarchy.ancestors(EntityUid("Purpose", purpose))
             named = frozenset(uid.id for uid in above) & self._mentioned
             kind = (named, purpose if purpose in self._mentioned else None)
             found = self._kinds[purpose] = self._first.setdefault(kind, purpose)

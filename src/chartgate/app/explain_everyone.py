@@ -15,7 +15,9 @@ from typing import Final
 from chartgate.app.entitlement import milliseconds
 from chartgate.app.explain_alike import Clock, Held, Purposes, StandIns, clock_of
 from chartgate.app.explain_question import VIEWS, Question, context_of, resource_of
+from chartgate.app.explain_records import tidied
 from chartgate.app.explain_reduced import (
+    Ground,
     Known,
     Reduced,
     in_context,
@@ -85,18 +87,19 @@ class Everyone:
     """A question without its person. ``known``: what is known of the record; an attribute that is
     not in it is left open, and answers say for which records they hold."""
 
-    def __init__(self, version: PolicyVersion, question: Question, known: Known) -> None:
-        self._version: Final = version
+    def __init__(self, ground: Ground, question: Question, known: Known) -> None:
+        version = ground.version
+        self._ground: Final = ground
         self._question: Final = question
         self._known: Final = known
-        self._hierarchy: Final = version.roles.entities()
+        self._hierarchy: Final = ground.hierarchy
         self._roles: Final[dict[str, frozenset[str]]] = {}
         labels: tuple[str | None, ...] = question.labels or (None,)
         self._labels: Final = labels
         self._shape: Final = _shape(version) if question.labels else _NO_ROW
         self._reduced: Final = {
             (action, number): reduced(
-                version.policies.policies,
+                ground,
                 self._env(action, number, _NOBODY, self._hierarchy, question.purpose),
                 known if label is None else {**known, "category": EntityUid("Category", label)},
             )
@@ -116,7 +119,7 @@ class Everyone:
         self._to_forbids: Final = StandIns(
             by_forbids | fixed, kept, names_kept="User" in open_kinds
         )
-        self._purposes: Final = Purposes(version.roles, mentioned)
+        self._purposes: Final = Purposes(ground, mentioned)
         self._clock: Final = clock_of(
             conditions,
             self._env(question.actions()[0], 0, _NOBODY, self._hierarchy, question.purpose),
@@ -172,8 +175,8 @@ class Everyone:
                 )
                 for n in range(len(self._labels))
             ]
-            when = conjunction(by_label)
-            if when == NEVER or implies(when, reached):
+            when = tidied(conjunction(by_label))
+            if when in (NEVER, reached) or implies(when, reached):
                 continue
             giving = [(i, g) for i, gs in enumerate(granted) for g in gs if g.rank >= rank]
             shares.append(
@@ -184,7 +187,7 @@ class Everyone:
                     tuple(dict.fromkeys(i for i, _ in giving)),
                 )
             )
-            reached = disjunction((reached, when))
+            reached = when
             if when == ALWAYS:
                 break
         return tuple(shares)
@@ -309,7 +312,7 @@ class Everyone:
         found = self._later.get(passed)
         if found is None:
             question = replace(self._question, at=at)
-            found = self._later[passed] = Everyone(self._version, question, self._known)
+            found = self._later[passed] = Everyone(self._ground, question, self._known)
         return found
 
 

@@ -7,11 +7,12 @@ a forbid that fails is in force. What is left means the same as the whole policy
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Final
 
 from chartgate.app.explain_conjuncts import conjuncts_of
+from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.cedar.ast import (
     FALSE,
     TRUE,
@@ -46,12 +47,79 @@ _ABSENT: Final = GetAttr(Var("context"), "\0absent")
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One conjunct of a policy, and what of the request it mentions."""
+
+    expr: Expr
+    scope: bool
+    variables: frozenset[str]
+    attributes: frozenset[str]
+    """The record's attributes that it mentions."""
+
+
+class Ground:
+    """Policies and roles made ready for many questions."""
+
+    def __init__(self, version: PolicyVersion) -> None:
+        self.version: Final = version
+        self.hierarchy: Final = version.roles.entities()
+        self._parts: Final = tuple(
+            (policy, tuple(_part(expr, scope) for expr, scope in conjuncts_of(policy)))
+            for policy in version.policies.policies
+            if not policy.is_template
+        )
+        self._about: Final[dict[EntityUid, tuple[tuple[Policy, tuple[Part, ...]], ...]]] = {}
+        self._claims: Final[dict[str, frozenset[str]]] = {}
+
+    def about(self, action: EntityUid) -> tuple[tuple[Policy, tuple[Part, ...]], ...]:
+        """The policies that speak of an action."""
+        found = self._about.get(action)
+        if found is None:
+            found = self._about[action] = tuple(
+                (policy, parts)
+                for policy, parts in self._parts
+                if policy.action.op == "all" or action in policy.action.entities
+            )
+        return found
+
+    def claims(self, role: str) -> frozenset[str]:
+        """The purposes that a role may claim: those it lists, and narrower ones."""
+        known = self._claims.get(role)
+        if known is None:
+            book = self.version.roles
+            listed = book.roles[role].purposes if role in book.roles else ()
+            wanted = {EntityUid("Purpose", p) for p in listed}
+            known = self._claims[role] = frozenset(
+                p
+                for p in book.purposes
+                if not wanted.isdisjoint(self.hierarchy.ancestors(EntityUid("Purpose", p)))
+            )
+        return known
+
+
+def _part(expr: Expr, scope: bool) -> Part:
+    return Part(expr, scope, variables(expr), _attributes(expr))
+
+
+def _attributes(expr: Expr) -> frozenset[str]:
+    found: set[str] = set()
+    waiting = [expr]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, GetAttr | HasAttr) and one.base == Var("resource"):
+            found.add(one.attr)
+        waiting.extend(children(one))
+    return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
 class Reduced:
     """What is left of a policy: it concerns those below one of ``roles`` (None = everyone)."""
 
     policy: Policy
     condition: Expr
     roles: frozenset[str] | None
+    parts: tuple[Part, ...] = field(compare=False, repr=False)
 
 
 def known_in(expr: Expr, known: Known) -> Expr:
@@ -95,84 +163,76 @@ def known_in(expr: Expr, known: Known) -> Expr:
     return put(expr)
 
 
-def reduced(policies: Iterable[Policy], env: Env, known: Known) -> tuple[Reduced, ...]:
+def reduced(ground: Ground, env: Env, known: Known) -> tuple[Reduced, ...]:
     """The policies about one action and label, with what is known of the record written in."""
     found = []
-    for policy in policies:
-        if policy.is_template or not _concerns(policy, env.action):
-            continue
-        parts = [(known_in(e, known), scope) for e, scope in conjuncts_of(policy)]
-        kept = _kept(policy.effect, parts, env, frozenset({"principal", "context", "resource"}))
+    for policy, parts in ground.about(env.action):
+        kept = _kept(policy.effect, parts, env, known, _UNKNOWN)
         if kept is not None:
             found.append(_reduced(policy, kept))
     return tuple(found)
+
+
+_UNKNOWN: Final = frozenset({"principal", "context", "resource"})
 
 
 def in_context(policies: Iterable[Reduced], env: Env) -> tuple[Reduced, ...]:
     """The same for one context: purpose and time are known."""
     found = []
     for one in policies:
-        parts = [(e, False) for e in _conjuncts(one.condition)]
-        # The person's role was taken out of the condition; it cannot fail.
-        kept = _kept(one.policy.effect, parts, env, frozenset({"principal", "resource"}))
+        kept = _kept(one.policy.effect, one.parts, env, {}, _UNKNOWN - {"context"})
         if kept is not None:
-            found.append(Reduced(one.policy, _joined(e for e, _ in kept), one.roles))
+            found.append(replace(one, condition=_joined(kept), parts=kept))
     return tuple(found)
 
 
-def _concerns(policy: Policy, action: EntityUid) -> bool:
-    return policy.action.op == "all" or action in policy.action.entities
-
-
 def _kept(
-    effect: str, parts: Iterable[tuple[Expr, bool]], env: Env, unknown: frozenset[str]
-) -> list[tuple[Expr, bool]] | None:
+    effect: str, parts: tuple[Part, ...], env: Env, known: Known, unknown: frozenset[str]
+) -> tuple[Part, ...] | None:
     """The conjuncts that are not settled yet; None when the policy surely does not hold."""
-    kept: list[tuple[Expr, bool]] = []
+    if known:
+        parts = tuple(
+            _part(known_in(p.expr, known), p.scope) if not p.attributes.isdisjoint(known) else p
+            for p in parts
+        )
+    kept: list[Part] = []
     cannot_fail = True
-    for expr, scope in parts:
-        if variables(expr) & unknown:
-            kept.append((expr, scope))
+    for part in parts:
+        if part.variables & unknown:
+            kept.append(part)
             # A head compares names: it is true or false, whatever the data.
-            cannot_fail = cannot_fail and scope
+            cannot_fail = cannot_fail and part.scope
             continue
         try:
-            holds = evaluate(expr, env) is True
+            holds = evaluate(part.expr, env) is True
         except EvaluationError:
             if effect == "permit":
                 return None
-            kept.append((expr, scope))
+            kept.append(part)
             cannot_fail = False
             continue
         if holds:
             continue
         if effect == "permit" or cannot_fail:
             return None
-        kept.append((FALSE, scope))
-    return kept
+        kept.append(replace(part, expr=FALSE))
+    return tuple(kept)
 
 
-def _reduced(policy: Policy, kept: list[tuple[Expr, bool]]) -> Reduced:
-    match policy.principal.op, policy.principal.entities:
-        case "in", entities if all(isinstance(e, EntityUid) for e in entities):
-            roles = frozenset(e.id for e in entities if isinstance(e, EntityUid))
-            if all(isinstance(e, EntityUid) and e.type == "Role" for e in entities):
-                # Always the first conjunct: it is asked by looking the person's roles up.
-                return Reduced(policy, _joined(e for e, _ in kept[1:]), roles)
-    return Reduced(policy, _joined(e for e, _ in kept), None)
+def _reduced(policy: Policy, kept: tuple[Part, ...]) -> Reduced:
+    entities = policy.principal.entities
+    if policy.principal.op == "in" and all(
+        isinstance(e, EntityUid) and e.type == "Role" for e in entities
+    ):
+        # Always the first conjunct: it is asked by looking the person's roles up.
+        roles = frozenset(e.id for e in entities if isinstance(e, EntityUid))
+        return Reduced(policy, _joined(kept[1:]), roles, kept[1:])
+    return Reduced(policy, _joined(kept), None, kept)
 
 
-def _joined(exprs: Iterable[Expr]) -> Expr:
-    found = list(exprs)
-    return reduce(And, found[1:], found[0]) if found else TRUE
-
-
-def _conjuncts(expr: Expr) -> Iterator[Expr]:
-    if isinstance(expr, And):
-        yield from _conjuncts(expr.left)
-        yield expr.right
-    elif expr != TRUE:
-        yield expr
+def _joined(parts: tuple[Part, ...]) -> Expr:
+    exprs = [part.expr for part in parts]
+    return reduce(And, exprs[1:], exprs[0]) if exprs else TRUE
 
 
 def variables(expr: Expr) -> frozenset[str]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from chartgate.app.policy_text import cedar_text
 from chartgate.app.rolebook import RoleBook
 from chartgate.cedar.ast import (
     And,
@@ -25,6 +24,7 @@ from chartgate.cedar.ast import (
     Unary,
     Var,
 )
+from chartgate.cedar.text import expression_text
 from chartgate.cedar.values import CedarSet, DateTime, Value
 from chartgate.model.disclosure import Disclosure
 from chartgate.model.principal import EntityUid
@@ -112,7 +112,7 @@ def _words(expr: Expr, roles: RoleBook | None) -> str:
             return "always"
         case Literal(False):
             return "never"
-    return f"`{cedar_text(expr)}`"
+    return f"`{expression_text(expr)}`"
 
 
 def _grouped(expr: Expr, apart: type, roles: RoleBook | None) -> str:
@@ -156,7 +156,7 @@ def _relation(op: str, left: Expr, right: Expr, roles: RoleBook | None) -> str:
             return f"{noun(left)} is in {noun(right)}"
     if op in _RELATIONS:
         return f"{noun(left)} {_RELATIONS[op]} {noun(right)}"
-    return f"`{cedar_text(Binary(op, left, right))}`"  # type: ignore[arg-type]
+    return f"`{expression_text(Binary(op, left, right))}`"  # type: ignore[arg-type]
 
 
 def _negated(arg: Expr, roles: RoleBook | None) -> str:
@@ -185,7 +185,7 @@ def noun(expr: Expr) -> str:
             return value_words(value)
         case SetExpr(items) if all(isinstance(item, Literal) for item in items):
             return _either(expr)
-    return f"`{cedar_text(expr)}`"
+    return f"`{expression_text(expr)}`"
 
 
 def _noun_of(variable: str, attr: str) -> str:
@@ -195,7 +195,7 @@ def _noun_of(variable: str, attr: str) -> str:
 
 def _roles(expr: Expr, roles: RoleBook | None) -> str:
     names = [_role(name, roles) for name in _names(expr)]
-    return _any_of(names) if names else f"`{cedar_text(expr)}`"
+    return _any_of(names) if names else f"`{expression_text(expr)}`"
 
 
 def _role(name: str, roles: RoleBook | None) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from chartgate.app.explain_everyone import Everyone, Share
 from chartgate.app.explain_question import Question
-from chartgate.app.explain_reduced import Known
+from chartgate.app.explain_reduced import Ground, Known
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.cedar.values import CedarSet
 from chartgate.model.principal import Assignment, EntityUid, Person
@@ -64,11 +64,12 @@ class Holder:
 
 
 def who_can(
-    version: PolicyVersion, people: Iterable[Person], question: Question, known: Known
+    version: PolicyVersion | Ground, people: Iterable[Person], question: Question, known: Known
 ) -> tuple[Holder, ...]:
     """Everyone who may, in the order given. ``question.purpose`` does not count: each person is
     asked for every purpose that she may claim."""
-    asking = _Asking(version, question, known)
+    ground = version if isinstance(version, Ground) else Ground(version)
+    asking = _Asking(ground, question, known)
     found = ((person, asking.holdings(person)) for person in people)
     return tuple(Holder(person, holdings) for person, holdings in found if holdings)
 
@@ -76,11 +77,11 @@ def who_can(
 class _Asking:
     """The question, put to one person after the other."""
 
-    def __init__(self, version: PolicyVersion, question: Question, known: Known) -> None:
-        self._version: Final = version
+    def __init__(self, ground: Ground, question: Question, known: Known) -> None:
+        self._ground: Final = ground
         self._question: Final = question
         self._known: Final = known
-        self._everyone: Final = Everyone(version, question, known)
+        self._everyone: Final = Everyone(ground, question, known)
         self._alike: Final[dict[object, tuple[tuple[tuple[str, ...], Share], ...]]] = {}
         self._endings: Final[dict[object, tuple[tuple[tuple[int, ...], str | None], ...]]] = {}
         self._without: Final[dict[tuple[str, str], Everyone]] = {}
@@ -186,7 +187,7 @@ class _Asking:
             if everyone is None:
                 left = CedarSet.of(v for v in value if v != herself)
                 everyone = self._without[name, person.name] = Everyone(
-                    self._version, self._question, {**self._known, name: left}
+                    self._ground, self._question, {**self._known, name: left}
                 )
             then = everyone.answer(everyone.alike(person, live), purpose)
             if not _includes(then, share):

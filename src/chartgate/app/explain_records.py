@@ -1,0 +1,180 @@
+"""The plainest formula for the same records: what a condition is told in.
+
+The rule kept: nothing is lost or added; the plainer formula holds for exactly the same rows, which
+is checked cell by cell (each attribute is absent, one of the values mentioned, or another). What has
+too many cells, or speaks of more than names, stays as it is.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import product
+from typing import Final
+
+from chartgate.targets.formula import (
+    ALWAYS,
+    NEVER,
+    All,
+    Any,
+    Formula,
+    HasMember,
+    IsOneOf,
+    Present,
+    Scalar,
+    conjunction,
+    disjunction,
+)
+
+_MOST_CELLS: Final = 4096
+_ABSENT: Final = "\0absent"
+_OTHER: Final = "\0other"
+
+Variable = tuple[str, tuple[Scalar] | None]
+"""A scalar attribute, (name, None); or whether a set attribute has a member, (name, (member,))."""
+Cell = Scalar
+"""A value; for a member, whether it is one."""
+Clause = Mapping[Variable, frozenset[Cell]]
+"""What each variable may be; those that are not in it may be anything."""
+
+
+@lru_cache(maxsize=10_000)
+def tidied(formula: Formula) -> Formula:
+    """The same records, in as few words as there are."""
+    if formula in (ALWAYS, NEVER):
+        return formula
+    variables = _variables(formula)
+    if variables is None:
+        return formula
+    cells = 1
+    for values in variables.values():
+        cells *= len(values)
+        if cells > _MOST_CELLS:
+            return formula
+    names = tuple(variables)
+    worlds = [
+        dict(zip(names, world, strict=True))
+        for world in product(*(variables[name] for name in names))
+    ]
+    meant = [world for world in worlds if _holds(formula, world)]
+    if len(meant) == len(worlds):
+        return ALWAYS
+    excluded = [world for world in worlds if not _holds(formula, world)]
+    clauses: list[Clause] = []
+    for world in meant:
+        if not any(_admits(clause, world) for clause in clauses):
+            clauses.append(_widened({n: frozenset({world[n]}) for n in names}, variables, excluded))
+    return _formula(_needed(clauses, meant), variables)
+
+
+def _variables(formula: Formula) -> dict[Variable, tuple[Cell, ...]] | None:
+    scalars: dict[str, set[Scalar]] = {}
+    members: set[tuple[str, Scalar]] = set()
+    for atom in _atoms(formula):
+        match atom:
+            case Present(attribute, _):
+                scalars.setdefault(attribute, set())
+            case IsOneOf(attribute, values, _):
+                scalars.setdefault(attribute, set()).update(values)
+            case HasMember(attribute, values, _):
+                members.update((attribute, value) for value in values)
+            case _:
+                return None
+    found: dict[Variable, tuple[Cell, ...]] = {
+        (name, (member,)): (True, False) for name, member in sorted(members, key=repr)
+    }
+    for name, named in sorted(scalars.items()):
+        found[name, None] = (*sorted(named, key=repr), _OTHER, _ABSENT)
+    return found
+
+
+def _atoms(formula: Formula) -> Iterator[Formula]:
+    if isinstance(formula, All | Any):
+        for part in formula.parts:
+            yield from _atoms(part)
+    else:
+        yield formula
+
+
+def _holds(formula: Formula, world: Mapping[Variable, Cell]) -> bool:
+    match formula:
+        case All(parts):
+            return all(_holds(part, world) for part in parts)
+        case Any(parts):
+            return any(_holds(part, world) for part in parts)
+        case Present(attribute, negated):
+            return (world[attribute, None] == _ABSENT) == negated
+        case IsOneOf(attribute, values, negated):
+            cell = world[attribute, None]
+            return cell != _ABSENT and (cell in values) != negated
+        case HasMember(attribute, values, negated):
+            return any(world[attribute, (value,)] for value in values) != negated
+    raise AssertionError("such a formula stays as it is")
+
+
+def _admits(clause: Clause, world: Mapping[Variable, Cell]) -> bool:
+    return all(world[name] in cells for name, cells in clause.items())
+
+
+def _widened(
+    clause: Clause,
+    variables: Mapping[Variable, tuple[Cell, ...]],
+    excluded: list[dict[Variable, Cell]],
+) -> Clause:
+    """The clause with as little in it as keeps out all that is excluded."""
+
+    def is_sound(wider: Clause) -> bool:
+        return not any(_admits(wider, world) for world in excluded)
+
+    # What is "not so" goes first: people read what must be so.
+    order = sorted(clause, key=lambda n: clause[n] <= {True} or _OTHER in clause[n])
+    for name in order:
+        without = {n: cells for n, cells in clause.items() if n != name}
+        if is_sound(without):
+            clause = without
+    for name in tuple(clause):
+        for cell in variables[name]:
+            wider = {**clause, name: clause[name] | {cell}}
+            if is_sound(wider):
+                clause = wider
+    return clause
+
+
+def _needed(clauses: list[Clause], meant: list[dict[Variable, Cell]]) -> list[Clause]:
+    """The clauses without those that the others cover."""
+    kept = list(clauses)
+    for clause in sorted(clauses, key=len, reverse=True):
+        rest = [c for c in kept if c is not clause]
+        if all(any(_admits(c, world) for c in rest) for world in meant):
+            kept = rest
+    return kept
+
+
+def _formula(clauses: Iterable[Clause], variables: Mapping[Variable, tuple[Cell, ...]]) -> Formula:
+    found: list[Formula] = []
+    together: dict[str, set[Scalar]] = {}
+    for clause in clauses:
+        match tuple(clause.items()):
+            case (((name, (member,)), cells),) if cells == {True}:
+                together.setdefault(name, set()).add(member)
+            case items:
+                found.append(conjunction(_atom(n, cells, variables) for n, cells in items))
+    found += (HasMember(name, frozenset(values)) for name, values in together.items())
+    return disjunction(found)
+
+
+def _atom(
+    variable: Variable, cells: frozenset[Cell], variables: Mapping[Variable, tuple[Cell, ...]]
+) -> Formula:
+    name, member = variable
+    if member is not None:
+        return HasMember(name, frozenset(member), negated=cells == {False})
+    values = frozenset(cells - {_OTHER, _ABSENT})
+    named = frozenset(variables[variable]) - {_OTHER, _ABSENT}
+    parts: list[Formula] = []
+    if _ABSENT in cells:
+        parts.append(Present(name, negated=True))
+    if _OTHER in cells:
+        rest = named - values
+        parts.append(IsOneOf(name, rest, negated=True) if rest else Present(name))
+    elif values:
+        parts.append(IsOneOf(name, values))
+    return disjunction(parts)
