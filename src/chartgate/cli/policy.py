@@ -2,11 +2,16 @@
 
 import typer
 
+from chartgate.cli import policy_life_cycle
 from chartgate.cli.options import JsonOption, PoliciesOption, told
 
 policy_app = typer.Typer(
-    name="policy", no_args_is_help=True, help="Check the access policies.", rich_markup_mode=None
+    name="policy",
+    no_args_is_help=True,
+    help="Check the access policies, and decide which version is in force.",
+    rich_markup_mode=None,
 )
+policy_life_cycle.add_to(policy_app)
 
 
 @policy_app.command("test", short_help="Hold the policies against the scenarios.")
