@@ -20,15 +20,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 
 from chartgate.adapters.state import Instance, RolledBack, State, default_root
+from chartgate.cli.sign_in import PERSON, password_of
 from chartgate.errors import ChartgateError, Misconfigured
 
 if TYPE_CHECKING:
     from chartgate.adapters.audit_desk import AuditDesk
     from chartgate.datamap.model import DataMap
     from chartgate.model.principal import Person
-
-PASSWORD = "CHARTGATE_PASSWORD"  # noqa: S105  (the name of a variable)
-PERSON = "CHARTGATE_PERSON"
 
 audit_app = typer.Typer(
     name="audit", no_args_is_help=True, help="Ask the audit log, and verify it."
@@ -324,7 +322,7 @@ def _sitting(folder: Path | None, name: str | None, purpose: str, zone: str) -> 
     from chartgate.adapters.audit_desk import AuditDesk
     from chartgate.adapters.audit_sources import running
     from chartgate.adapters.control_plane import open_control_plane
-    from chartgate.adapters.policy_files import load_decision_point
+    from chartgate.adapters.policy_in_force import load_for
 
     state = State((folder or default_root()).absolute())
     instance = state.instance()
@@ -332,13 +330,13 @@ def _sitting(folder: Path | None, name: str | None, purpose: str, zone: str) -> 
     who_asks = name or os.environ.get(PERSON) or instance.auditor
     if not who_asks:
         raise Misconfigured(f"say who you are: --as NAME, or {PERSON}")
-    point = load_decision_point(Path(instance.policies), Path(instance.data_map))
+    point = load_for(state, instance).point
     with (
         running(state.control_pg, instance.control, embedded=instance.embedded) as conninfo,
         open_control_plane(conninfo) as people,
     ):
         desk = AuditDesk(state, instance, point, people.snapshot)
-        person = desk.sign_in(who_asks, _password(state, who_asks))
+        person = desk.sign_in(who_asks, password_of(state, who_asks))
         yield _Sitting(state, instance, desk, person, point.data_map, purpose, found)
 
 
@@ -370,24 +368,6 @@ def _follow(sitting: _Sitting, start: int, *, json: bool) -> None:
             time.sleep(_FOLLOW_SECONDS)
         except KeyboardInterrupt:
             return
-
-
-def _password(state: State, name: str) -> str:
-    from chartgate.adapters.audit_desk import password_in
-
-    given = os.environ.get(PASSWORD)
-    if given is None:
-        given = password_in(Path(os.environ.get("PGPASSFILE") or state.passfile), name)
-    if given is None and sys.stdin.isatty():
-        given = typer.prompt(f"Password of {name}", hide_input=True, err=True)
-    if given is None and not (state.passfile.exists() or os.environ.get("PGPASSFILE")):
-        raise Misconfigured(
-            f"no password for {name}: a demo's passwords end with it; start it again with "
-            f"`chartgate demo`, or set {PASSWORD}"
-        )
-    if given is None:
-        raise Misconfigured(f"no password for {name}: set {PASSWORD} or PGPASSFILE")
-    return given
 
 
 def _day(text: str | None) -> date | None:
