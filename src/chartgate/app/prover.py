@@ -98,13 +98,20 @@ class Prover:
             self._questions[index] = Question(scene, thing)
         return self._questions[index]
 
-    def search(self, who: Who, target: Target, wanted: Wanted, stands: Stands) -> Found:
-        """A request for which ``wanted``, and which ``stands`` when it is decided again."""
+    def search(
+        self, who: Who, target: Target, wanted: Wanted, stands: Stands, *, plain: bool = True
+    ) -> Found:
+        """A request for which ``wanted``, and which ``stands`` when it is decided again.
+
+        ``plain``: as plain a one as there is, to be shown to people.
+        """
         try:
             question = self.question(who, target)
             model = self._ask(question, wanted(question))
             if isinstance(model, Nothing | Unknown):
                 return model
+            if not plain and (example := self._example(question, model, target, stands)):
+                return example
             # There seems to be one: the plainest is looked for first.
             return self._plainest(who, target, wanted, stands)
         except Unencodable as reason:
@@ -123,12 +130,19 @@ class Prover:
                 if isinstance(model, Unknown):
                     reason = model
                     continue
-                reading = Reading(question.scene.universe, model, NAMES)
-                for action in target.actions:
-                    example = example_of(question, reading, action)
-                    if stands(example):
-                        return example
+                if example := self._example(question, model, target, stands):
+                    return example
         return reason
+
+    def _example(
+        self, question: Question, model: Model, target: Target, stands: Stands
+    ) -> Example | None:
+        reading = Reading(question.scene.universe, model, NAMES)
+        for action in target.actions:
+            example = example_of(question, reading, action)
+            if stands(example):
+                return example
+        return None
 
     def _ask(self, question: Question, formula: Truth) -> Model | Nothing | Unknown:
         return question.scene.session.satisfiable(

@@ -186,6 +186,11 @@ class Question:
             self._known[index] = either(true, fails) if forbids else true
         return self._known[index]
 
+    def is_about(self, policy: Policy, action: str) -> bool:
+        """Whether a policy's scope leaves the action and the person open."""
+        about = self.scene.relevant(action, self.thing, policy.effect)
+        return any(known is policy for known in about)
+
     def some(self, effect: str, action: str, *, but: str | None = None) -> Truth:
         """Whether some policy (but one) counts for an action."""
         return any_of(
