@@ -8,18 +8,15 @@ whatever purpose, at whatever time, reaches a level above the ceiling on any rec
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from typing import Literal as OneOf
 
-from chartgate.app.policy_bundle import PolicyVersion
+from chartgate.app.policy_bundle import CEILINGS, PolicyVersion
 from chartgate.app.proof_example import Example
 from chartgate.app.prover import Prover, Target, Who
 from chartgate.errors import Misconfigured
 from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.targets.smt.solve import Nothing, Unknown
-
-CEILINGS: Final = "ceilings.toml"
 
 Verdict = OneOf["proved", "violated", "unknown"]
 Ceilings = Mapping[str, Mapping[str, Disclosure]]
@@ -138,8 +135,3 @@ def _cell(
         found,
         found.scenario(title, ceiling.label, "164.514(d)(2)"),
     )
-
-
-def prover_for(version: PolicyVersion, *, now: datetime, timeout: float) -> Prover:
-    """A prover for the version's ceilings alone."""
-    return Prover(version, now=now, timeout=timeout)

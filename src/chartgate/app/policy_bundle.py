@@ -24,6 +24,7 @@ from chartgate.errors import Misconfigured
 SCHEMA: Final = "schema.cedarschema"
 ROLES: Final = "roles.toml"
 PURPOSES: Final = "purposes.toml"
+CEILINGS: Final = "ceilings.toml"
 SCENARIOS: Final = "scenarios/"
 INVARIANTS: Final = "invariants/"
 
@@ -42,7 +43,7 @@ class Bundle:
     """The files of a policy folder: relative POSIX path -> text.
 
     What counts: ``schema.cedarschema``, ``roles.toml``, ``purposes.toml``, every ``*.cedar``,
-    ``scenarios/*.toml`` and ``invariants/*.toml``.
+    ``scenarios/*.toml`` and ``invariants/*.toml``, and ``ceilings.toml`` where there is one.
     """
 
     files: Mapping[str, str] = field(repr=False)
