@@ -6,10 +6,11 @@ limited by role and recorded as claimed.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from chartgate.cedar.ast import Expr, Literal, PolicySet
 from chartgate.cedar.entities import Entities, Entity
+from chartgate.cedar.text import uid_text
 from chartgate.cedar.values import CedarSet, RecordValue
 from chartgate.errors import Misconfigured, Refused
 from chartgate.model.principal import Assignment, EntityUid, Person
@@ -93,33 +94,94 @@ class RoleBook:
                     "Purpose": self.purposes,
                 }.get(uid.type)
                 if known is not None and uid.id not in known:
-                    raise UnknownName(f"{policy.origin}: policy {policy.id}: unknown {uid}")
+                    raise UnknownName(
+                        f"{policy.origin}: policy {policy.id}: unknown {uid_text(uid)}"
+                    )
 
 
 def read_rolebook(roles: Mapping[str, Any], purposes: Mapping[str, Any]) -> RoleBook:
-    """From the parsed ``roles.toml`` and ``purposes.toml``; raises ``UnknownName``."""
+    """From the parsed ``roles.toml`` and ``purposes.toml``; raises ``UnknownName``.
+
+    Read strictly: a misspelt key, a word where a list belongs, or a role that is in itself would
+    each give somebody other rights than were meant.
+    """
+    found = _table(roles.get("roles", roles), "roles.toml")
     book = RoleBook(
-        roles={
-            name: Role(
-                name=name,
-                title=str(spec.get("title", name)),
-                parents=tuple(spec.get("parents", ())),
-                default_purpose=str(spec.get("default_purpose", "")),
-                purposes=tuple(spec.get("purposes", ())),
-            )
-            for name, spec in roles.get("roles", roles).items()
-        },
+        roles={name: _role(name, spec) for name, spec in found.items()},
         purposes={
-            name: tuple(parents) for name, parents in purposes.get("purposes", purposes).items()
+            name: _listed(parents, f"purposes.toml: purpose {name!r}")
+            for name, parents in _table(purposes.get("purposes", purposes), "purposes.toml").items()
         },
     )
     for role in book.roles.values():
-        _all_known(role.parents, book.roles, f"role {role.name}: parent")
+        where = f"roles.toml: role {role.name!r}"
+        _all_known(role.parents, book.roles, f"{where}: parent")
         claimed = (*role.purposes, *([role.default_purpose] if role.default_purpose else ()))
-        _all_known(claimed, book.purposes, f"role {role.name}: purpose")
+        _all_known(claimed, book.purposes, f"{where}: purpose")
     for name, parents in book.purposes.items():
-        _all_known(parents, book.purposes, f"purpose {name}: parent")
+        _all_known(parents, book.purposes, f"purposes.toml: purpose {name!r}: parent")
+    _no_cycle({role.name: role.parents for role in book.roles.values()}, "roles.toml: role")
+    _no_cycle(book.purposes, "purposes.toml: purpose")
     return book
+
+
+_ROLE_KEYS: Final = frozenset({"title", "parents", "default_purpose", "purposes"})
+
+
+def _role(name: str, spec: object) -> Role:
+    where = f"roles.toml: role {name!r}"
+    told = _table(spec, where)
+    if strange := sorted(set(told) - _ROLE_KEYS):
+        raise UnknownName(f"{where}: unknown key {strange[0]!r}")
+    title, purpose = told.get("title", name), told.get("default_purpose", "")
+    if not isinstance(title, str) or not isinstance(purpose, str):
+        raise UnknownName(f"{where}: title and default_purpose are strings")
+    return Role(
+        name=name,
+        title=title,
+        parents=_listed(told.get("parents", []), f"{where}: parents"),
+        default_purpose=purpose,
+        purposes=_listed(told.get("purposes", []), f"{where}: purposes"),
+    )
+
+
+def _table(form: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(form, Mapping):
+        raise UnknownName(f"{where}: not a table")
+    return form
+
+
+def _listed(form: object, where: str) -> tuple[str, ...]:
+    if not isinstance(form, list | tuple) or not all(isinstance(name, str) for name in form):
+        raise UnknownName(f"{where}: not a list of names")
+    return tuple(form)
+
+
+def _no_cycle(parents: Mapping[str, tuple[str, ...]], what: str) -> None:
+    """Names that come to themselves: each would be in all of the others."""
+    # Kahn's order: what has no parents left is settled, and takes itself off its children.
+    below: dict[str, list[str]] = {}
+    waiting = {name: len(set(above)) for name, above in parents.items()}
+    for name, above in parents.items():
+        for one in set(above):
+            below.setdefault(one, []).append(name)
+    settled = [name for name, count in waiting.items() if not count]
+    for name in settled:
+        for child in below.get(name, ()):
+            waiting[child] -= 1
+            if not waiting[child]:
+                settled.append(child)
+    left = {name for name, count in waiting.items() if count}
+    if left:
+        name, path = min(left), dict[str, None]()
+        while name not in path:
+            path[name] = None
+            name = min(left.intersection(parents[name]))
+        raise UnknownName(f"{what} {name!r} is in itself: {_circle(list(path), name)}")
+
+
+def _circle(path: list[str], name: str) -> str:
+    return " in ".join(repr(one) for one in (*path[path.index(name) :], name))
 
 
 def person_entity(person: Person, assignments: Iterable[Assignment]) -> Entity:

@@ -19,6 +19,11 @@ from chartgate.errors import Misconfigured
 # as a thread may have, everything within these limits still passes.
 MAX_NESTING: Final = 30
 MAX_STEPS: Final = 2_000
+# Room for sets of 10,000 named entities, at six tokens each, three times over. cedarpy and its
+# JSON form take about a kilobyte for each token, so this is what bounds memory.
+MAX_TOKENS: Final = 200_000
+# ``has a.b.c`` is written out by the parser as a conjunction of every prefix: quadratic in length.
+MAX_HAS_CHAIN: Final = 50
 # An "else if" nests without a bracket and costs the parser more than an operator does.
 _IF_STEPS: Final = 8
 
@@ -49,6 +54,7 @@ class Piece:
     text: str
     line: int
     column: int = 1
+    tokens: int = 0
 
     def place(self, offset: int) -> str:
         """``line:column`` of a character of the text."""
@@ -83,7 +89,25 @@ class _Piece:
         self.start: int | None = None
         self.line = self.column = 0
         self.open: list[tuple[str, str]] = []
-        self.steps = 0
+        self.steps = self.tokens = 0
+        self.has_chain: int | None = None
+
+    def token(self, kind: str | None, lexeme: str, place: str) -> None:
+        self.tokens += 1
+        if self.tokens > MAX_TOKENS:
+            raise InvalidPolicies(
+                f"{self.file}:{place}: more than {MAX_TOKENS} words in one policy"
+            )
+        if lexeme == "has":
+            self.has_chain = 0
+        elif lexeme == "." and self.has_chain is not None:
+            self.has_chain += 1
+            if self.has_chain > MAX_HAS_CHAIN:
+                raise InvalidPolicies(
+                    f"{self.file}:{place}: has with more than {MAX_HAS_CHAIN} steps"
+                )
+        elif kind not in ("word", "string"):
+            self.has_chain = None
 
     def step(self, place: str, cost: int) -> None:
         self.steps += cost
@@ -110,14 +134,16 @@ def cut(text: str, file: str) -> Iterator[Piece]:
     for found in _TOKEN.finditer(text):
         kind, lexeme = found.lastgroup, found.group()
         column = found.start() - begins + 1
-        if kind not in ("blank", "comment") and piece.start is None:
-            piece.start, piece.line, piece.column = found.start(), line, column
+        if kind not in ("blank", "comment"):
+            piece.token(kind, lexeme, f"{line}:{column}")
+            if piece.start is None:
+                piece.start, piece.line, piece.column = found.start(), line, column
         if kind == "open":
             piece.opened(lexeme, f"{line}:{column}")
         elif kind == "close":
             piece.closed(lexeme, f"{line}:{column}")
         elif kind == "end" and not piece.open:
-            yield Piece(text[piece.start : found.end()], piece.line, piece.column)
+            yield Piece(text[piece.start : found.end()], piece.line, piece.column, piece.tokens)
             piece = _Piece(file)
         elif kind == "other" and lexeme == '"':
             raise InvalidPolicies(f"{file}:{line}:{column}: the string is not closed")

@@ -22,6 +22,8 @@ from chartgate.cedar.validate import parse_schema, validate
 __all__ = ["InvalidPolicies", "parse_policies", "parse_schema", "policy_set", "validate"]
 
 MAX_PROBLEMS: Final = 100
+# Of a whole set: 10,000 policies of a hospital have a million words.
+MAX_WORDS: Final = 2_000_000
 
 
 def policy_set(policies: Iterable[Policy]) -> PolicySet:
@@ -43,10 +45,14 @@ def parse_policies(
     """
     problems: list[str] = []
     policies: dict[str, Policy] = {}
+    words = 0
     for file, text in files.items():
         try:
             check_unicode(text, file)
             for piece in cut(text, file):
+                words += piece.tokens
+                if words > MAX_WORDS:
+                    raise _problem(piece, file, f"more than {MAX_WORDS} words in one policy set")
                 try:
                     policy = _policy(piece, file, f"policy{len(policies)}", ids, templates)
                     if policy.id in policies:

@@ -7,16 +7,23 @@ since no schema text begins so.
 """
 
 import re
+from collections.abc import Iterable
 from types import MappingProxyType
+from typing import Final
 
 import cedarpy
 
 from chartgate.cedar.ast import PolicySet
 from chartgate.cedar.lex import InvalidPolicies, check_unicode, one_line
-from chartgate.cedar.schema import Schema
+from chartgate.cedar.schema import Action, Schema
 from chartgate.cedar.schema_json import read_json
 from chartgate.cedar.schema_names import Declarations, resolve
 from chartgate.cedar.schema_read import read_text
+
+# cedarpy checks each policy once for each (action, principal type, resource type), some 30
+# microseconds a time; these bounds keep a hostile schema from taking hours.
+MAX_ENVIRONMENTS: Final = 10_000
+MAX_CHECKS: Final = 2_000_000
 
 _OWN_ID = re.compile(r"^for policy `[^`]*`[,:] ")
 _AT = re.compile(r" at line ([0-9]+) column ([0-9]+)\Z")
@@ -38,6 +45,10 @@ def parse_schema(text: str, file: str) -> Schema:
     # (1) Our own reading first: it bounds the nesting that cedarpy's recursion would die of and
     # the size that common types expand to, and its places are the better ones.
     found = read_declarations(text, file)
+    if _environments(found.actions.values()) > MAX_ENVIRONMENTS:
+        raise InvalidPolicies(
+            f"{file}:1: actions apply to more than {MAX_ENVIRONMENTS} pairs of types"
+        )
     # (2) cedarpy decides.
     try:
         if is_json(text, file):
@@ -52,11 +63,17 @@ def parse_schema(text: str, file: str) -> Schema:
     return Schema(file, text, MappingProxyType(found.entities), MappingProxyType(found.actions))
 
 
+def _environments(actions: Iterable[Action]) -> int:
+    return sum(len(action.principals) * len(action.resources) for action in actions)
+
+
 def validate(policy_set: PolicySet, schema: Schema) -> None:
     """Raises ``InvalidPolicies`` with every fault that Cedar's strict validator finds."""
     policies = policy_set.policies
     if any(not policy.text for policy in policies):
         raise InvalidPolicies("<none>:0: a policy without its text cannot be validated")
+    if _environments(schema.actions.values()) * len(policies) > MAX_CHECKS:
+        raise InvalidPolicies(f"{schema.file}:1: too many policies for so many pairs of types")
     result = cedarpy.validate_policies("\n".join(p.text for p in policies), schema.text)
     problems = []
     for error in result.errors:

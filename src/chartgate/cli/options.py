@@ -48,5 +48,7 @@ def told(command: Callable[_P, None]) -> Callable[_P, None]:
 
 def fail(message: str) -> typer.Exit:
     """Say what stands in the way, on one line; raise the result."""
-    typer.echo(f"chartgate: {' '.join(message.split())}", err=True)
+    # A message may quote a file: what could move the cursor or turn the text around is left out.
+    plain = "".join(c if c.isprintable() else " " for c in message)
+    typer.echo(f"chartgate: {' '.join(plain.split())}", err=True)
     return typer.Exit(1)

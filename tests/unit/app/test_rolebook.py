@@ -66,22 +66,6 @@ def test_a_policy_may_name_roles_purposes_and_anything_else() -> None:
     BOOK.check_policies(parse_policies({"p.cedar": text}))
 
 
-@pytest.mark.parametrize(
-    ("roles", "purposes", "message"),
-    [
-        ({"a": {"parents": ["b"]}}, {}, "role a: parent 'b' does not exist"),
-        ({"a": {"purposes": ["X"]}}, {}, "role a: purpose 'X' does not exist"),
-        ({"a": {"default_purpose": "X"}}, {}, "role a: purpose 'X' does not exist"),
-        ({}, {"purposes": {"P": ["Q"]}}, "purpose P: parent 'Q' does not exist"),
-    ],
-)
-def test_a_book_that_names_what_does_not_exist_is_refused(
-    roles: dict[str, Any], purposes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UnknownName, match=message):
-        read_rolebook(roles, purposes)
-
-
 def test_roles_and_purposes_are_hierarchies() -> None:
     entities = BOOK.entities()
     assert EntityUid("Role", "staff") in entities.ancestors(EntityUid("Role", "doctor"))
@@ -106,3 +90,47 @@ def test_a_person_is_what_her_counting_assignments_say() -> None:
         [EntityUid("Department", "icu"), EntityUid("Department", "ward")]
     )
     assert found.attrs["patients"] == CedarSet.of([EntityUid("Patient", "4711")])
+
+
+@pytest.mark.parametrize(
+    ("roles", "purposes", "words"),
+    [
+        (
+            {"a": {"parents": ["b"]}, "b": {"parents": ["c"]}, "c": {"parents": ["b"]}},
+            {},
+            "roles.toml: role 'b' is in itself: 'b' in 'c' in 'b'",
+        ),
+        ({"a": {"parents": ["a"]}}, {}, "roles.toml: role 'a' is in itself: 'a' in 'a'"),
+        ({}, {"A": ["B"], "B": ["A"]}, "purposes.toml: purpose 'A' is in itself: 'A' in 'B' in 'A'"),
+        ({"a": {"parents": ["b"]}}, {}, "roles.toml: role 'a': parent 'b' does not exist"),
+        ({"a": {"purposes": ["B"]}}, {}, "roles.toml: role 'a': purpose 'B' does not exist"),
+        ({"a": {"default_purpose": "B"}}, {}, "role 'a': purpose 'B' does not exist"),
+        ({}, {"A": ["B"]}, "purposes.toml: purpose 'A': parent 'B' does not exist"),
+        ({"a": {"parents": "staff"}}, {}, "roles.toml: role 'a': parents: not a list of names"),
+        ({"a": {"purposes": [1]}}, {}, "roles.toml: role 'a': purposes: not a list of names"),
+        ({"a": {"parent": ["staff"]}}, {}, "roles.toml: role 'a': unknown key 'parent'"),
+        ({"a": ["staff"]}, {}, "roles.toml: role 'a': not a table"),
+        ({"a": {"title": 1}}, {}, "strings"),
+        ({"a\x1b[31m": 1}, {}, "role 'a\\x1b[31m': not a table"),
+        ({"roles": 1}, {}, "roles.toml: not a table"),
+        ({}, {"A": "B"}, "purposes.toml: purpose 'A': not a list of names"),
+    ],
+)  # fmt: skip
+def test_a_book_that_says_other_than_it_means_is_refused_with_file_and_name(
+    roles: dict[str, Any], purposes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UnknownName) as refused:
+        read_rolebook(roles, purposes)
+    assert words in str(refused.value)
+
+
+def test_a_long_chain_and_a_diamond_are_no_cycles() -> None:
+    chain = {f"r{n}": {"parents": [f"r{n + 1}"]} for n in range(3_000)} | {"r3000": {}}
+    assert len(read_rolebook(chain, {}).roles) == 3_001
+    diamond = {
+        "a": {"parents": ["b", "c"]},
+        "b": {"parents": ["d"]},
+        "c": {"parents": ["d"]},
+        "d": {},
+    }
+    read_rolebook(diamond, {})
