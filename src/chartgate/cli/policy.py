@@ -1,5 +1,8 @@
 """``chartgate policy …``: the commands' names, options and help; what they do is imported when run."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from chartgate.cli import policy_life_cycle
@@ -28,3 +31,56 @@ def policy_test(
     from chartgate.cli.policy_scenarios import run_scenarios
 
     raise typer.Exit(run_scenarios(policies, json=json))
+
+
+@policy_app.command("prove", short_help="Prove the invariants and ceilings, for every request.")
+@told
+def policy_prove(
+    policies: PoliciesOption = None,
+    invariant: Annotated[
+        list[str] | None,
+        typer.Option("--invariant", metavar="ID", help="Prove only this one; may be repeated."),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Show the ceiling of every role and category.")
+    ] = False,
+    with_other_roles: Annotated[
+        bool,
+        typer.Option(
+            "--with-other-roles",
+            help="Prove the ceilings for people who hold other roles as well.",
+        ),
+    ] = False,
+    counterexamples: Annotated[
+        Path | None,
+        typer.Option(
+            "--counterexamples",
+            metavar="DIR",
+            help="Write each counterexample there, as a scenario that expects what should hold.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="How long one question may take.")
+    ] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Prove what must hold for every person, record, purpose and moment there can be.
+
+    Reads DIR/invariants/*.toml and DIR/ceilings.toml. For each claim: proved; or violated, with
+    somebody who would see too much; or unknown, and why. A violation has been decided again by the
+    policies themselves. Exits with 1 unless everything is proved.
+    """
+    from chartgate.cli.policy_prove import run_proofs
+
+    raise typer.Exit(
+        run_proofs(
+            policies,
+            only=invariant or (),
+            table=table,
+            with_others=with_other_roles,
+            timeout=timeout,
+            counterexamples=counterexamples,
+            json=json,
+        )
+    )

@@ -1,0 +1,255 @@
+"""``chartgate policy prove``: verdicts, counterexamples and the table of ceilings.
+
+For whoever answers for the policies: what was claimed, whether it is so, how long it took, and who
+would get what if it is not.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from chartgate.adapters.policy_files import load_policy_version
+from chartgate.app.ceilings import Ceilings, Cell, ceilings_of, prove_ceilings
+from chartgate.app.invariants import Invariant, invariants_of
+from chartgate.app.policy_bundle import CEILINGS, PolicyVersion
+from chartgate.app.prove import Proof, prove, prover_of
+from chartgate.cli import render
+from chartgate.demo.shipped import shipped
+from chartgate.errors import Misconfigured
+from chartgate.model.disclosure import Disclosure
+
+_LETTERS = {
+    Disclosure.FULL: "F",
+    Disclosure.SUMMARY: "S",
+    Disclosure.MASKED: "M",
+    Disclosure.WITHHELD: "-",
+}
+_MARKS = {"proved": ("✓", "green"), "violated": ("✗", "bold red"), "unknown": ("?", "bold yellow")}
+_VERDICTS = {"proved": "green", "violated": "bold red", "unknown": "bold yellow"}
+
+
+def run_proofs(
+    folder: Path | None,
+    *,
+    only: Sequence[str],
+    table: bool,
+    with_others: bool,
+    timeout: float,
+    counterexamples: Path | None,
+    json: bool,
+) -> int:
+    """Prove what the policy folder claims, and show it; answers the exit status."""
+    directory = folder or shipped("policies")
+    version = load_policy_version(directory)
+    invariants = _chosen(invariants_of(version), only)
+    ceilings: Ceilings = {}
+    if CEILINGS in version.bundle.files and (table or not only):
+        ceilings = ceilings_of(version)
+    if not invariants and not ceilings:
+        raise Misconfigured(f"{directory} has no invariants and no {CEILINGS}: nothing to prove")
+    prover = prover_of(version, invariants, now=datetime.now(UTC), timeout=timeout)
+    cells_wanted = sum(len(row) for row in ceilings.values())
+    with _progress(len(invariants) + cells_wanted, json=json) as step:
+        proofs = prove(prover, invariants, clock=time.perf_counter, progress=step)
+        cells = prove_ceilings(
+            prover, ceilings, clock=time.perf_counter, others=with_others, progress=step
+        )
+    if counterexamples is not None:
+        _write(counterexamples, proofs, cells)
+    if json:
+        render.print_json(_json(directory, version, proofs, cells, with_others=with_others))
+    else:
+        _show(directory, version, proofs, cells, table=table, with_others=with_others)
+    return int(any(p.verdict != "proved" for p in (*proofs, *cells)))
+
+
+def _chosen(invariants: tuple[Invariant, ...], only: Sequence[str]) -> tuple[Invariant, ...]:
+    known = {invariant.id for invariant in invariants}
+    for name in only:
+        if name not in known:
+            raise Misconfigured(f"there is no invariant {name!r}")
+    return tuple(i for i in invariants if not only or i.id in only)
+
+
+@contextmanager
+def _progress(total: int, *, json: bool) -> Iterator[Any]:
+    """A bar on a terminal; nothing elsewhere."""
+    out = Console(file=sys.stderr)
+    with Progress(console=out, transient=True, disable=json or not out.is_terminal) as bar:
+        task = bar.add_task("Proving", total=total)
+
+        def step(done: Proof | Cell) -> None:
+            what = done.invariant.id if isinstance(done, Proof) else f"{done.role} {done.category}"
+            bar.update(task, advance=1, description=f"Proving {what}")
+
+        yield step
+
+
+def _write(folder: Path, proofs: Sequence[Proof], cells: Sequence[Cell]) -> None:
+    found = {p.invariant.id: p.scenario for p in proofs}
+    found |= {f"ceiling_{c.role}_{c.category}": c.scenario for c in cells}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, scenario in found.items():
+            if scenario is not None:
+                (folder / f"{name}.toml").write_text(scenario, encoding="utf-8")
+    except OSError as exc:
+        raise Misconfigured(f"cannot write {folder}: {exc.strerror}") from exc
+
+
+def _json(
+    directory: Path,
+    version: PolicyVersion,
+    proofs: Sequence[Proof],
+    cells: Sequence[Cell],
+    *,
+    with_others: bool,
+) -> dict[str, Any]:
+    return {
+        "policies": str(directory),
+        "version": version.hash,
+        "policy_set": version.policies.hash,
+        "invariants": [
+            {
+                "id": p.invariant.id,
+                "words": p.invariant.words,
+                "clause": p.invariant.clause,
+                "claim": p.invariant.claim,
+                "claimed": p.claimed,
+                "verdict": p.verdict,
+                "seconds": round(p.seconds, 4),
+                "why": p.why,
+                "scenario": p.scenario,
+            }
+            for p in proofs
+        ],
+        "ceilings": {
+            "held": "with_others" if with_others else "alone",
+            "cells": [
+                {
+                    "role": c.role,
+                    "category": c.category,
+                    "ceiling": c.ceiling.label,
+                    "verdict": c.verdict,
+                    "seconds": round(c.seconds, 4),
+                    "why": c.why,
+                    "scenario": c.scenario,
+                }
+                for c in cells
+            ],
+        },
+    }
+
+
+def _show(
+    directory: Path,
+    version: PolicyVersion,
+    proofs: Sequence[Proof],
+    cells: Sequence[Cell],
+    *,
+    table: bool,
+    with_others: bool,
+) -> None:
+    out = render.console()
+    out.print(
+        f"{len(version.policies)} policies in {directory}, version {version.hash[:12]}",
+        soft_wrap=True,
+    )
+    if proofs:
+        out.print()
+        _show_proofs(out, proofs)
+    if cells:
+        out.print()
+        if table:
+            out.print(_matrix(cells))
+            _legend(out, cells)
+        _show_cells(out, cells, with_others=with_others)
+
+
+def _show_proofs(out: Console, proofs: Sequence[Proof]) -> None:
+    for proof in proofs:
+        i = proof.invariant
+        line = Text(f"{proof.verdict.upper():<9}", style=_VERDICTS[proof.verdict])
+        line.append(f"{proof.seconds:6.2f} s  {i.words} ({i.clause})", style="default not bold")
+        out.print(line)
+        if proof.verdict != "proved":
+            out.print(Text(f"           {i.id}: {proof.claimed}", style="dim"))
+            word = "broken by" if proof.verdict == "violated" else "not decided"
+            out.print(f"           {word}: {proof.why}")
+    total = sum(p.seconds for p in proofs)
+    bad = [p for p in proofs if p.verdict != "proved"]
+    said = f"{len(proofs) - len(bad)} of {len(proofs)} invariants proved in {total:.1f} s"
+    out.print(Text(f"{said}.", style="bold red" if bad else "bold green"))
+
+
+def _show_cells(out: Console, cells: Sequence[Cell], *, with_others: bool) -> None:
+    for cell in cells:
+        if cell.verdict == "proved":
+            continue
+        line = Text(f"{cell.verdict.upper():<9}", style=_VERDICTS[cell.verdict])
+        line.append(
+            f" {cell.role}: {cell.category} at most {cell.ceiling.label}: {cell.why}",
+            style="default not bold",
+        )
+        out.print(line)
+    bad = [c for c in cells if c.verdict != "proved"]
+    whom = (
+        "whatever other roles its holder has, as long as the permit comes from this one"
+        if with_others
+        else "for people who hold that role alone, in any departments"
+    )
+    said = (
+        f"{len(cells) - len(bad)} of {len(cells)} ceilings proved in "
+        f"{sum(c.seconds for c in cells):.1f} s: for any purpose, time and record, no one in the role "
+        f"sees more of the category than its ceiling, {whom}."
+    )
+    out.print(Text(said, style="bold red" if bad else "bold green"))
+
+
+def _matrix(cells: Sequence[Cell]) -> Table:
+    codes = _codes(list(dict.fromkeys(c.role for c in cells)))
+    matrix = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    matrix.add_column("At most", no_wrap=True)
+    for code in codes.values():
+        matrix.add_column(code, no_wrap=True)
+    by_place = {(c.role, c.category): c for c in cells}
+    for category in dict.fromkeys(c.category for c in cells):
+        row = [Text(category)]
+        for role in codes:
+            cell = by_place.get((role, category))
+            if cell is None:
+                row.append(Text(""))
+            else:
+                mark, style = _MARKS[cell.verdict]
+                row.append(Text(_LETTERS[cell.ceiling]).append(mark, style=style))
+        matrix.add_row(*row)
+    return matrix
+
+
+def _codes(roles: Sequence[str]) -> dict[str, str]:
+    """A short heading for each role, of its initials; no two alike."""
+    found: dict[str, str] = {}
+    for role in roles:
+        words = role.upper().split("_")
+        code = words[0][:3] if len(words) == 1 else "".join(word[0] for word in words)
+        while code in found.values():
+            code = role.upper()[: len(code) + 1]
+        found[role] = code
+    return found
+
+
+def _legend(out: Console, cells: Sequence[Cell]) -> None:
+    codes = _codes(list(dict.fromkeys(c.role for c in cells)))
+    out.print("  ".join(f"{code} {role}" for role, code in codes.items()))
+    out.print("F full, S summary, M masked, - nothing; ✓ proved, ✗ violated, ? unknown.")
+    out.print()
