@@ -17,10 +17,10 @@ from chartgate.targets.admissible import check_filters
 ROLES = (
     "physician", "nurse", "receptionist_scheduler", "billing_coder", "privacy_officer",
     "it_support_dba", "behavioral_health_clinician", "pharmacist", "administrative_assistant",
-    "front_line_worker", "vendor_contractor", "lab_tech", "radiologist", "him_records",
+    "front_line_worker", "lab_tech", "radiologist", "him_records",
     "quality_analyst", "researcher", "security_officer",
 )  # fmt: skip
-OUTSIDE = ("patient", "proxy")
+OUTSIDE = ("vendor_contractor", "patient", "proxy")
 CLAUSE = re.compile(r"(164|42 CFR 2)\.\d+(\([a-zA-Z0-9]+\))*")
 
 
