@@ -70,7 +70,8 @@ def run_proofs(
         render.print_json(_json(directory, version, proofs, cells, with_others=with_others))
     else:
         _show(directory, version, proofs, cells, table=table, with_others=with_others)
-    return int(any(p.verdict != "proved" for p in (*proofs, *cells)))
+    verdicts = [*(p.verdict for p in proofs), *(c.verdict for c in cells)]
+    return int(any(verdict != "proved" for verdict in verdicts))
 
 
 def _chosen(invariants: tuple[Invariant, ...], only: Sequence[str]) -> tuple[Invariant, ...]:
