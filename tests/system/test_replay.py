@@ -73,9 +73,8 @@ class Recorded:
 
     def statements(self, *, login: str, table: str) -> int:
         """How many allowed statements of a person named the table."""
-        uid = next(
-            p.uid for p in self.gate.control().snapshot().persons.values() if p.name == login
-        )
+        with self.gate.control() as control:
+            uid = control.snapshot().persons[login].uid
         return sum(
             tally.statements
             for tally in self.tallies
