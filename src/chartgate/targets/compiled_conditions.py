@@ -6,7 +6,7 @@ condition is *safe* when it is a Bool whatever the request, given what a guard h
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from chartgate.cedar.ast import (
@@ -52,21 +52,48 @@ class Entry:
     place: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """One condition. ``needs``: what must be known for it to be safe; None: it never is."""
+    """One condition, with what a split can look up of it; the rest is worked out when asked."""
 
-    expr: Expr
-    needs: frozenset[Need] | None
-    axis: Axis | None = None
-    values: tuple[object, ...] = ()
-    guarded: frozenset[Path] = field(default=frozenset())
+    __slots__ = ("_guarded", "_needs", "axis", "expr", "values")
+
+    def __init__(self, expr: Expr, *, safe: bool = False) -> None:
+        self.expr: Final = expr
+        self._needs: frozenset[Need] | bool | None = frozenset[Need]() if safe else False
+        self._guarded: frozenset[Path] | None = frozenset[Path]() if safe else None
+        try:
+            entry = _entry(expr)
+        except RecursionError:
+            entry = None
+        self.axis: Final = None if entry is None else entry.axis
+        self.values: Final[tuple[object, ...]] = () if entry is None else entry.values
+
+    @property
+    def needs(self) -> frozenset[Need] | None:
+        """What must be known for the condition to be safe; None: it never is."""
+        if isinstance(self._needs, bool):
+            try:
+                self._needs = _needs(self.expr)
+            except RecursionError:
+                self._needs = None
+        return self._needs
+
+    @property
+    def guarded(self) -> frozenset[Path]:
+        """The attributes it asks for before it reads them: they may well be absent."""
+        if self._guarded is None:
+            try:
+                self._guarded = frozenset(_guarded(self.expr))
+            except RecursionError:
+                self._guarded = frozenset()
+        return self._guarded
 
     def is_safe(self, known: Known) -> bool:
         """Whether it is a Bool, whatever the request."""
-        if not self.needs:
-            return self.needs is not None
-        return all(path in known and (not kind or known[path] == kind) for path, kind in self.needs)
+        needs = self.needs
+        if not needs:
+            return needs is not None
+        return all(path in known and (not kind or known[path] == kind) for path, kind in needs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +144,8 @@ def residual_of(number: int, policy: Policy) -> Residual:
     )
     first = _parts(scope)
     clauses = [part for c in policy.conditions for part in _parts(c.expression())]
-    conditions = tuple(condition_of(part) for part in (*first, *clauses))
+    # What a scope asks can always be answered.
+    conditions = (*(Condition(p, safe=True) for p in first), *(Condition(p) for p in clauses))
     return Residual(number, conditions, policy.condition(), len(first))
 
 
@@ -129,16 +157,6 @@ def _parts(expr: Expr) -> list[Expr]:
         elif not (isinstance(part, Literal) and part.value is True):
             found.append(part)
     return found
-
-
-def condition_of(expr: Expr) -> Condition:
-    """A condition with what can be told of it in advance."""
-    try:
-        entry = _entry(expr)
-        axis, values = (None, ()) if entry is None else (entry.axis, entry.values)
-        return Condition(expr, _needs(expr), axis, values, frozenset(_guarded(expr)))
-    except RecursionError:
-        return Condition(expr, None)
 
 
 def guard_for(residuals: Iterable[Residual]) -> Known:

@@ -42,6 +42,8 @@ class Grants:
         self._where: Final[dict[str, tuple[EntityUid, int]]] = {}
         self._builder: Final = Builder()
         self._next = FIRST_GRANT
+        self.changes = 0
+        """Counts what was added or removed."""
         self._lock: Final = Lock()
 
     def __len__(self) -> int:
@@ -50,19 +52,27 @@ class Grants:
     def __contains__(self, policy_id: str) -> bool:
         return policy_id in self._where
 
-    def add(self, policy: Policy) -> None:
-        """Put a grant in force; raises ``NotAGrant``."""
-        scope = policy.principal
-        if policy.is_template or scope.op != "==" or not isinstance(scope.entities[0], EntityUid):
-            raise NotAGrant(f"{policy.origin}: policy {policy.id}: a grant names one principal")
-        whom = scope.entities[0]
+    def policies(self) -> tuple[Policy, ...]:
+        """Every grant in force, in the order in which they came."""
         with self._lock:
-            if policy.id in self._where:
-                raise NotAGrant(f"{policy.origin}: policy {policy.id}: there is such a grant")
-            self._where[policy.id] = whom, self._next
-            before = self.held[whom].policies if whom in self.held else {}
-            self._hold(whom, {**before, self._next: policy})
-            self._next += 1
+            listed = [item for held in self.held.values() for item in held.policies.items()]
+        return tuple(policy for _, policy in sorted(listed, key=lambda item: item[0]))
+
+    def add(self, *policies: Policy) -> None:
+        """Put grants in force; raises ``NotAGrant``, and then none of them is."""
+        with self._lock:
+            fresh: dict[str, EntityUid] = {}
+            for policy in policies:
+                if policy.id in self._where or policy.id in fresh:
+                    raise _refused(policy, "there is such a grant")
+                fresh[policy.id] = _whom(policy)
+            self.changes += 1
+            for policy in policies:
+                whom = fresh[policy.id]
+                self._where[policy.id] = whom, self._next
+                before = self.held[whom].policies if whom in self.held else {}
+                self._hold(whom, {**before, self._next: policy})
+                self._next += 1
 
     def remove(self, policy_id: str) -> bool:
         """End a grant; whether there was one."""
@@ -70,6 +80,7 @@ class Grants:
             place = self._where.pop(policy_id, None)
             if place is None:
                 return False
+            self.changes += 1
             whom, number = place
             self._hold(whom, {n: p for n, p in self.held[whom].policies.items() if n != number})
             return True
@@ -90,3 +101,16 @@ class Grants:
         for _ in self._builder.warm():
             pass
         self.held[whom] = Held(policies, node)
+
+
+def _whom(policy: Policy) -> EntityUid:
+    scope = policy.principal
+    if scope.op == "==" and not policy.is_template:
+        [whom] = scope.entities
+        if isinstance(whom, EntityUid):
+            return whom
+    raise _refused(policy, "a grant names one principal")
+
+
+def _refused(policy: Policy, why: str) -> NotAGrant:
+    return NotAGrant(f"{policy.origin}: policy {policy.id}: {why}")
