@@ -169,8 +169,43 @@ def _extension(form: Any, where: str) -> Value:
 def entities_from_json(forms: Any, schema: Schema | None = None) -> Entities:
     """Cedar's JSON list of entities; with a schema, implicit forms are read by their type.
 
-    As in Cedar, a schema brings its actions and their groups into the store.
+    As in Cedar, a schema brings its actions and their groups into the store, and entities that are
+    in themselves are refused.
     """
+    try:
+        listed, read = _entities(forms, schema)
+    except RecursionError:
+        raise InvalidEntities("entities: a value is nested too deeply") from None
+    _no_cycle(listed, read)
+    return Entities(read.values())
+
+
+def _no_cycle(listed: Iterable[EntityUid], read: Mapping[EntityUid, Entity]) -> None:
+    # What has no stored parents left is settled; what is never settled is in itself.
+    below: dict[EntityUid, list[EntityUid]] = {}
+    waiting: dict[EntityUid, int] = {}
+    for uid, entity in read.items():
+        above = [parent for parent in entity.parents if parent in read]
+        waiting[uid] = len(above)
+        for parent in above:
+            below.setdefault(parent, []).append(uid)
+    settled = [uid for uid, count in waiting.items() if not count]
+    while settled:
+        for child in below.get(settled.pop(), ()):
+            waiting[child] -= 1
+            if not waiting[child]:
+                settled.append(child)
+    for number, uid in enumerate(listed):
+        if waiting[uid]:
+            raise InvalidEntities(f"entity {number}: its parents form a cycle")
+    if any(waiting.values()):
+        raise InvalidEntities("entities: the groups of an action form a cycle")
+
+
+def _entities(
+    forms: Any, schema: Schema | None
+) -> tuple[Iterable[EntityUid], dict[EntityUid, Entity]]:
+    """The uids in the order of the list, and the entities, those of the schema among them."""
     if not isinstance(forms, list):
         raise InvalidEntities("entities: not a list")
     read: dict[EntityUid, Entity] = {}
@@ -178,7 +213,7 @@ def entities_from_json(forms: Any, schema: Schema | None = None) -> Entities:
         read.update(
             (uid, Entity(uid, parents=action.parents)) for uid, action in schema.actions.items()
         )
-    seen: set[EntityUid] = set()
+    seen: dict[EntityUid, None] = {}
     for number, form in enumerate(forms):
         where = f"entity {number}"
         if not isinstance(form, dict) or not {"uid", "attrs", "parents"} <= set(form):
@@ -186,7 +221,7 @@ def entities_from_json(forms: Any, schema: Schema | None = None) -> Entities:
         uid = entity_uid_from_json(form["uid"], where)
         if uid in seen:
             raise InvalidEntities(f"{where}: the uid occurs twice")
-        seen.add(uid)
+        seen[uid] = None
         declared = schema.entities.get(uid.type) if schema is not None else None
         types = declared.attributes if declared is not None else {}
         tag_type = declared.tags if declared is not None else None
@@ -199,4 +234,4 @@ def entities_from_json(forms: Any, schema: Schema | None = None) -> Entities:
             frozenset(entity_uid_from_json(parent, where) for parent in form["parents"]),
             RecordValue((name, value_from_json(item, tag_type, where)) for name, item in tags.items()),
         )  # fmt: skip
-    return Entities(read.values())
+    return seen, read

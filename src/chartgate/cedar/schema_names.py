@@ -31,6 +31,9 @@ MAX_PARTS: Final = 100_000
 # Common types made of common types: each costs a few frames here and in every reader of a type.
 MAX_TYPE_DEPTH: Final = 2 * MAX_NESTING
 
+# Entity types, and actions, each: cedarpy's closure over their parents is quadratic and more.
+MAX_DECLARED: Final = 1_000
+
 BUILTIN: Final[Mapping[str, Type]] = MappingProxyType(
     {
         "Bool": PrimitiveType("Bool"),
@@ -138,6 +141,8 @@ class Declarations:
 
 def resolve(schema: RawSchema) -> Declarations:
     """The declarations with every name replaced by what it means."""
+    if max(len(schema.entities), len(schema.actions)) > MAX_DECLARED:
+        raise schema.stumble("1", f"more than {MAX_DECLARED} entity types or actions")
     return _Resolver(schema).declarations()
 
 

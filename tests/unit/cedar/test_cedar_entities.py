@@ -1,7 +1,9 @@
 """The hierarchy, the overlay of a request, and Cedar's JSON form of entities."""
 
+import json
 from typing import Any
 
+import cedarpy
 import pytest
 
 from chartgate.cedar.entities import (
@@ -171,3 +173,35 @@ def test_other_json_is_refused_without_telling_values(forms: Any) -> None:
     with pytest.raises(InvalidEntities) as refused:
         entities_from_json(forms)
     assert "secret" not in str(refused.value)
+
+
+def parented(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
+    forms: dict[str, dict[str, Any]] = {}
+    for child, parent in pairs:
+        form = {"uid": {"type": "Group", "id": child}, "attrs": {}, "parents": []}
+        forms.setdefault(child, form)["parents"].append({"type": "Group", "id": parent})
+    return list(forms.values())
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [[("a", "a")], [("a", "b"), ("b", "a")], [("x", "y"), ("y", "a"), ("a", "b"), ("b", "y")]],
+)
+def test_entities_that_are_in_themselves_are_refused_as_cedarpy_refuses_them(pairs: Any) -> None:
+    with pytest.raises(InvalidEntities, match=r"entity \d: its parents form a cycle"):
+        entities_from_json(parented(*pairs))
+    with pytest.raises(ValueError, match="transitive closure"):
+        cedarpy.Entities.from_json_str(json.dumps(parented(*pairs)))
+
+
+def test_a_long_chain_of_parents_is_no_cycle() -> None:
+    chain = parented(*((str(n), str(n + 1)) for n in range(5_000)))
+    assert len(entities_from_json(chain).ancestors(uid("0"))) == 5_001
+
+
+def test_a_value_nested_too_deeply_is_refused_and_no_crash() -> None:
+    value: Any = 1
+    for _ in range(20_000):
+        value = [value]
+    with pytest.raises(InvalidEntities, match="deep"):
+        entities_from_json([WHOLE | {"attrs": {"a": value}}])
