@@ -197,6 +197,8 @@ class CompiledPolicies:
 
         Names that no policy mentions are one name: made-up types must not fill the memory.
         """
+        if self._askable is not None and (action, principal, resource) not in self._askable:
+            raise NotAskable("the schema does not let this action be asked of these types")
         asked = (
             (action, principal, resource, groups)
             if self._grouped

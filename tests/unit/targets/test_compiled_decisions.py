@@ -156,12 +156,17 @@ def test_a_deep_condition_is_decided_like_any_other(depth: int) -> None:
             both(policies, ANN, VIEW, CHART, context, Entities())
 
 
-def test_two_hundred_levels_of_text_are_decided() -> None:
+@pytest.mark.parametrize("operator", ["&&", "||", "=="])
+def test_two_hundred_and_forty_operators_in_a_row_are_decided(operator: str) -> None:
     text = "context.flag"
-    for _ in range(200):
-        text = f"({text} == true)"
+    for _ in range(240):
+        text = (
+            f"{text} {operator} context.flag"
+            if operator != "=="
+            else f"{text} && true == {text[:12]}"
+        )
     policies = compiled(f"permit (principal, action, resource) when {{ {text} }};")
-    for context in ({"flag": True}, {"flag": False}, {}):
+    for context in ({"flag": True}, {"flag": False}, {}, {"flag": 1}):
         both(policies, ANN, VIEW, CHART, context, Entities())
 
 
