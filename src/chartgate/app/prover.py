@@ -14,9 +14,18 @@ from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.app.proof_example import FROM_ASSIGNMENT, NAMES, Example, example_of
 from chartgate.cedar.ast import Expr
 from chartgate.model.principal import EntityUid
-from chartgate.targets.smt.gate import PERSON, RECORD, Ground, Question, Scene, Thing, Who
-from chartgate.targets.smt.logic import Truth, all_of, any_of, both, implies, same_number
+from chartgate.targets.smt.gate import PERSON, RECORD, Ground, Question, Scene, Shared, Who
+from chartgate.targets.smt.logic import (
+    Truth,
+    all_of,
+    any_of,
+    both,
+    implies,
+    negated,
+    same_number,
+)
 from chartgate.targets.smt.model import Reading
+from chartgate.targets.smt.requests import uses_texts
 from chartgate.targets.smt.solve import Model, Nothing, Unknown
 from chartgate.targets.smt.symbols import SymEntity, SymMeasure, SymSet, SymString, Unencodable
 from chartgate.targets.smt.universe import Closed
@@ -49,18 +58,20 @@ class Prover:
     """One policy version, and every question about it. Questions share what was worked out."""
 
     def __init__(
-        self, version: PolicyVersion, *, now: datetime, timeout: float, extra: Iterable[Expr] = ()
+        self,
+        version: PolicyVersion,
+        *,
+        now: datetime,
+        timeout: float,
+        extra: Iterable[Expr] = (),
+        ground: Ground | None = None,
+        shared: dict[Who, Shared] | None = None,
     ) -> None:
         self.version: Final = version
         self._usual: Final = Usual(now)
         self._timeout_ms: Final = max(1, int(timeout * 1000))
-        self.ground: Final = Ground(
-            version.schema,
-            version.policies.policies,
-            closed_types(version),
-            frozenset(FROM_ASSIGNMENT),
-            tuple(extra),
-        )
+        self.ground: Final = ground or ground_of(version, extra)
+        self._shared: Final = {} if shared is None else shared
         self._scenes: Final[dict[Who, Scene]] = {}
         self._questions: Final[dict[tuple[Who, str, tuple[str, ...]], Question]] = {}
 
@@ -68,7 +79,7 @@ class Prover:
         """The actions by the type of what they are asked of."""
         kinds: dict[str, list[str]] = {}
         for name in actions:
-            action = self.version.schema.actions[EntityUid("Action", name)]
+            action = self.ground.schema.actions[EntityUid("Action", name)]
             for kind in action.resources if PERSON in action.principals else ():
                 kinds.setdefault(kind, []).append(name)
         return tuple(
@@ -88,7 +99,9 @@ class Prover:
         index = (who, target.kind, target.categories)
         if index not in self._questions:
             if who not in self._scenes:
-                self._scenes[who] = Scene(self.ground, who)
+                if who not in self._shared:
+                    self._shared[who] = Shared.of(self.ground)
+                self._scenes[who] = Scene(self.ground, who, self._shared[who])
             scene = self._scenes[who]
             thing = (
                 scene.record(target.categories)
@@ -149,7 +162,7 @@ class Prover:
             both(formula, question.thing.within), timeout_ms=self._timeout_ms
         )
 
-    def _wishes(self, question: Question, actions: tuple[str, ...]) -> tuple[Truth, Truth, Truth]:
+    def _wishes(self, question: Question, actions: tuple[str, ...]) -> tuple[Truth, ...]:
         """A moment and a purpose that the gate would let pass, and a row like any other; the
         former alone; anything."""
         scene = question.scene
@@ -161,7 +174,7 @@ class Prover:
                 usual.append(same_number(value.term, ms))
             elif isinstance(value, SymString) and name == "source":
                 source = SymString(self._usual.source)
-                usual.append(scene.sets.equal(value, source))
+                usual.append(scene.shared.sets.equal(value, source))
             elif isinstance(value, SymEntity) and name == "purpose":
                 usual.append(self._claimable(question, value))
         row: list[Truth] = []
@@ -169,24 +182,45 @@ class Prover:
             if name == "patient":
                 row.append(there)
             elif isinstance(value, SymSet) and name == "age_bands":
-                row.append(scene.sets.is_empty(value))
-        return all_of([*usual, *row]), all_of(usual), True
+                row.append(scene.shared.sets.is_empty(value))
+        bare = [
+            negated(there)
+            for name, (_, value) in scene.person.part.fields.items()
+            if isinstance(value, SymSet) and name in _SELDOM
+            for there, _ in value.items
+        ]
+        return all_of([*usual, *row, *bare]), all_of([*usual, *row]), all_of(usual), True
 
     def _claimable(self, question: Question, purpose: SymEntity) -> Truth:
         book, universe = self.version.roles, question.scene.universe
         wishes: list[Truth] = []
         for name, held in question.scene.person.part_roles.items():
+            role = book.roles.get(name)
             listed = [
                 purpose_name
                 for purpose_name in book.purposes
-                if set(book.roles[name].purposes) & self.ground.closed["Purpose"][purpose_name]
+                if role and set(role.purposes) & self.ground.closed["Purpose"][purpose_name]
             ]
             codes = [universe.code(EntityUid("Purpose", n)) for n in listed]
             wishes.append(implies(held, any_of(same_number(purpose.code, c) for c in codes)))
         return all_of(wishes)
 
 
+_SELDOM: Final = frozenset({"patients", "references"})
+"""What most assignments are without."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def ground_of(version: PolicyVersion, extra: Iterable[Expr] = ()) -> Ground:
+    """What all questions about a version rest on; ``extra``: conditions they will mention."""
+    policies = version.policies.policies
+    return Ground(
+        version.schema,
+        policies,
+        closed_types(version),
+        frozenset(FROM_ASSIGNMENT),
+        texts=uses_texts([*(p.condition() for p in policies), *extra]),
+    )
 
 
 def closed_types(version: PolicyVersion) -> Closed:
@@ -202,4 +236,4 @@ def closed_types(version: PolicyVersion) -> Closed:
     }
 
 
-__all__ = ["SPURIOUS", "Found", "Prover", "Target", "Thing", "Usual", "Who", "closed_types"]
+__all__ = ["SPURIOUS", "Found", "Prover", "Target", "Who", "closed_types", "ground_of"]

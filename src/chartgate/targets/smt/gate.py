@@ -25,7 +25,6 @@ from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.model.principal import EntityUid
 from chartgate.targets.smt.encode import Asked, Encoder
 from chartgate.targets.smt.logic import Truth, any_of, both, either, negated, same_number
-from chartgate.targets.smt.requests import uses_texts
 from chartgate.targets.smt.sets import Sets
 from chartgate.targets.smt.solve import Session
 from chartgate.targets.smt.symbols import Rest, Symbol, SymEntity, SymRecord, SymSet, Unencodable
@@ -57,13 +56,26 @@ class Ground:
     policies: tuple[Policy, ...]
     closed: Closed
     single: frozenset[str] = frozenset()
-    extra: tuple[Expr, ...] = ()
-    """Conditions beside the policies that questions will mention."""
+    hierarchy: Closed | None = None
+    """What roles and purposes are in, where it is not what ``closed`` says: when two versions are
+    compared, ``closed`` says which there are in either."""
+    texts: bool = False
+    """Whether some policy or condition looks into a text (``uses_texts``)."""
 
-    @property
-    def texts(self) -> bool:
-        """Whether texts are looked into."""
-        return uses_texts([*(p.condition() for p in self.policies), *self.extra])
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """What scenes about the same person share: equal names are equal symbols."""
+
+    universe: Universe
+    sets: Sets
+    session: Session
+
+    @classmethod
+    def of(cls, ground: Ground) -> "Shared":
+        """A new one."""
+        universe = Universe(ground.schema, ground.closed, texts=ground.texts)
+        return cls(universe, Sets(universe), Session(universe))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,9 +95,7 @@ class Scene:
 
     ground: Ground
     who: Who
-    universe: Universe = field(init=False)
-    sets: Sets = field(init=False)
-    session: Session = field(init=False)
+    shared: Shared
     person: Person = field(init=False)
     _encoders: dict[tuple["Thing", str, bool], Encoder] = field(init=False, default_factory=dict)
     _relevant: dict[tuple[str, str, str], tuple[Policy, ...]] = field(
@@ -93,10 +103,17 @@ class Scene:
     )
 
     def __post_init__(self) -> None:
-        self.universe = Universe(self.ground.schema, self.ground.closed, texts=self.ground.texts)
-        self.sets = Sets(self.universe)
-        self.session = Session(self.universe)
         self.person = _person(self.universe, self.ground, self.who)
+
+    @property
+    def universe(self) -> Universe:
+        """Names and facts."""
+        return self.shared.universe
+
+    @property
+    def session(self) -> Session:
+        """Whom to ask."""
+        return self.shared.session
 
     def record(self, categories: tuple[str, ...]) -> "Thing":
         """A record under one of these labels (none: under any)."""
@@ -137,10 +154,11 @@ class Scene:
                 self.universe,
                 ((p.uid, p.whole if whole else p.part), (thing.uid, thing.attributes)),
                 (p.uid, p.whole_roles if whole else p.part_roles),
+                self.ground.hierarchy or self.ground.closed,
             )
             uid = EntityUid("Action", action)
             asked = Asked(p.uid, uid, thing.uid, self.context(action), world)
-            self._encoders[index] = Encoder(self.universe, self.sets, asked)
+            self._encoders[index] = Encoder(self.universe, self.shared.sets, asked)
         return self._encoders[index]
 
     def relevant(self, action: str, thing: "Thing", effect: str) -> tuple[Policy, ...]:
@@ -185,6 +203,10 @@ class Question:
             true, fails = encoder.holds(policy.condition())
             self._known[index] = either(true, fails) if forbids else true
         return self._known[index]
+
+    def about(self, action: str, effect: str) -> tuple[Policy, ...]:
+        """The policies whose scope leaves the action and the person open."""
+        return self.scene.relevant(action, self.thing, effect)
 
     def is_about(self, policy: Policy, action: str) -> bool:
         """Whether a policy's scope leaves the action and the person open."""

@@ -92,7 +92,9 @@ class Universe:
         self._made: Final[dict[tuple[str, tuple[int, ...]], Symbol]] = {}
         self._functions: Final[dict[str, z3.FuncDeclRef]] = {}
         self._universal: Final[list[tuple[Truth, Type, Callable[[Symbol], Truth], int]]] = []
-        self._inside_known: Final[dict[tuple[object, ...], tuple[Truth, SymEntity, SymEntity]]] = {}
+        self._inside_known: Final[
+            dict[tuple[object, ...], tuple[Truth, SymEntity, SymEntity, Closed]]
+        ] = {}
         self._count = 0
 
     def add(self, fact: Truth) -> None:
@@ -239,33 +241,36 @@ class Universe:
         """Whether two entities are one."""
         return left.type == right.type and same_number(left.code, right.code)
 
-    def within(self, child: SymEntity, parent: SymEntity) -> Truth:
-        """``child in parent``, for entities of which nothing but their types is known."""
+    def within(self, child: SymEntity, parent: SymEntity, hierarchy: Closed | None = None) -> Truth:
+        """``child in parent``, for entities of which nothing but their types is known.
+
+        ``hierarchy``: what known ids are in, where it is not what the universe began with.
+        """
         same = self.same_entity(child, parent)
         if same is True:
             return True
         if self.is_known_type(child.type):
-            return either(same, self._within_known(child, parent))
+            return either(same, self._within_known(child, parent, hierarchy or self.closed))
         if parent.type not in self._above.get(child.type, frozenset()):
             return same
         self._place(child)
         self._place(parent)
         return either(same, self._inside(child, parent))
 
-    def _within_known(self, child: SymEntity, parent: SymEntity) -> Truth:
-        index = (child.type, _index(child.code), parent.type, _index(parent.code))
+    def _within_known(self, child: SymEntity, parent: SymEntity, known: Closed) -> Truth:
+        index = (id(known), child.type, _index(child.code), parent.type, _index(parent.code))
         if index not in self._inside_known:
-            self._inside_known[index] = (self._pairs(child, parent), child, parent)
+            self._inside_known[index] = (self._pairs(child, parent, known), child, parent, known)
         return self._inside_known[index][0]
 
-    def _pairs(self, child: SymEntity, parent: SymEntity) -> Truth:
+    def _pairs(self, child: SymEntity, parent: SymEntity, known: Closed) -> Truth:
         found: list[Truth] = []
         for id_, number in list(self._codes[child.type].items()):
             if isinstance(child.code, int) and child.code != number:
                 continue
             above = [
                 same_number(parent.code, self.code(uid))
-                for uid in self._ancestors(EntityUid(child.type, id_))
+                for uid in self._ancestors(EntityUid(child.type, id_), known)
                 if uid.type == parent.type
             ]
             # In this order: most ids are not in what is asked for.
@@ -273,10 +278,10 @@ class Universe:
                 found.append(both(is_in, same_number(child.code, number)))
         return any_of(found)
 
-    def _ancestors(self, uid: EntityUid) -> frozenset[EntityUid]:
+    def _ancestors(self, uid: EntityUid, known: Closed) -> frozenset[EntityUid]:
         if is_action_type(uid.type):
             return self._groups.get(uid, frozenset())
-        above = self.closed[uid.type].get(uid.id, frozenset())
+        above = known.get(uid.type, {}).get(uid.id, frozenset())
         return frozenset(EntityUid(uid.type, id_) for id_ in above)
 
     def _place(self, entity: SymEntity) -> None:

@@ -14,7 +14,7 @@ import z3
 from chartgate.model.principal import EntityUid
 from chartgate.targets.smt.logic import Truth, any_of, both, either
 from chartgate.targets.smt.symbols import Symbol, SymEntity, SymRecord, SymString, Unencodable
-from chartgate.targets.smt.universe import Universe
+from chartgate.targets.smt.universe import Closed, Universe
 
 Field = tuple[Truth, Symbol] | None
 """The condition under which an attribute is there, and its value; None: it never is."""
@@ -84,11 +84,13 @@ class GateWorld:
         universe: Universe,
         stored: tuple[tuple[SymEntity, SymRecord], ...],
         member: tuple[SymEntity, Mapping[str, Truth]],
+        hierarchy: Closed,
         role: str = "Role",
     ) -> None:
         self._universe: Final = universe
         self._stored: Final = stored
         self._person, self._roles = member
+        self._hierarchy: Final = hierarchy
         self._role: Final = role
         if len({entity.type for entity, _ in stored}) != len(stored):
             raise Unencodable("a record of the same type as the person who asks for it")
@@ -109,7 +111,7 @@ class GateWorld:
     def within(self, child: SymEntity, parent: SymEntity) -> Truth:
         universe = self._universe
         if universe.is_known_type(child.type):
-            return universe.within(child, parent)
+            return universe.within(child, parent, self._hierarchy)
         same = universe.same_entity(child, parent)
         if child.type != self._person.type or parent.type != self._role:
             return same
@@ -121,7 +123,7 @@ class GateWorld:
         return any_of(
             both(
                 held,
-                self._universe.within(self._universe.entity(EntityUid(self._role, name)), role),
+                self.within(self._universe.entity(EntityUid(self._role, name)), role),
             )
             for name, held in self._roles.items()
         )
