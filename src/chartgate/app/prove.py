@@ -11,9 +11,9 @@ from itertools import combinations, pairwise
 from typing import Final, TypeAlias
 from typing import Literal as OneOf
 
-from chartgate.app.ceilings import prove_ceilings
-from chartgate.app.invariants import Invariant
-from chartgate.app.policy_bundle import PolicyVersion
+from chartgate.app.ceilings import Cell, ceilings_of, prove_ceilings
+from chartgate.app.invariants import Invariant, invariants_of
+from chartgate.app.policy_bundle import CEILINGS, PolicyVersion
 from chartgate.app.proof_example import Example
 from chartgate.app.proof_words import claimed
 from chartgate.app.prover import Found, Prover, Stands, Target, Who
@@ -22,8 +22,6 @@ from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.targets.smt.gate import Question
 from chartgate.targets.smt.logic import Truth, agree, all_of, any_of, both, either, implies, negated
 from chartgate.targets.smt.solve import Nothing, Unknown
-
-__all__ = ["Proof", "prove", "prove_ceilings", "prover_of"]
 
 Verdict = OneOf["proved", "violated", "unknown"]
 _Asks: TypeAlias = Callable[[Question, str], Truth]
@@ -101,6 +99,47 @@ def prove(
         proofs.append(proof)
         progress(proof)
     return tuple(proofs)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionProofs:
+    """Everything that a policy version claims, and what came of it."""
+
+    proofs: tuple[Proof, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it is proved: what is unknown is not."""
+        verdicts = [*(p.verdict for p in self.proofs), *(c.verdict for c in self.cells)]
+        return all(verdict == "proved" for verdict in verdicts)
+
+    @property
+    def summary(self) -> str:
+        """How much was proved, and the first thing that was not."""
+        for p in self.proofs:
+            if p.verdict != "proved":
+                return f"{p.invariant.id} is {p.verdict}: {p.why}"
+        for c in self.cells:
+            if c.verdict != "proved":
+                return f"{c.role}: {c.category} at most {c.ceiling.label} is {c.verdict}: {c.why}"
+        return f"{len(self.proofs)} invariants and {len(self.cells)} ceilings, all proved"
+
+
+def prove_version(
+    version: PolicyVersion,
+    *,
+    now: datetime,
+    timeout: float = 10.0,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> VersionProofs:
+    """All invariants and ceilings of a version. ``timeout`` bounds each question, in seconds."""
+    invariants = invariants_of(version)
+    prover = prover_of(version, invariants, now=now, timeout=timeout)
+    ceilings = ceilings_of(version) if CEILINGS in version.bundle.files else {}
+    return VersionProofs(
+        prove(prover, invariants, clock=clock), prove_ceilings(prover, ceilings, clock=clock)
+    )
 
 
 class _Claim:
