@@ -5,6 +5,7 @@ is real: both databases, the gate with an open session, the log, the commands. T
 are attackers with a superuser's rights on the control plane.
 """
 
+import asyncio
 import json
 import shutil
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 from click.testing import Result
@@ -253,19 +255,34 @@ def test_approved_it_is_in_force_within_a_second_in_an_open_session(
     assert desk.run("status").exit_code == 0
 
 
-def test_a_portal_that_was_open_is_not_read_on_under_another_version(
+async def test_a_portal_that_was_open_is_not_read_on_under_another_version(
     desk: Desk, candidate: str
 ) -> None:
     assert desk.in_force() == candidate
-    with desk.gate.connect("rpatel", autocommit=False) as session:
-        cursor = session.cursor("held")
-        cursor.execute("SELECT * FROM lab_result")
-        assert cursor.fetchone() is not None
-        desk.does("rollback", "--as", "sofficer", "--reason", "too wide")
-        with pytest.raises(psycopg.Error):
-            cursor.fetchmany(5)
-    with desk.gate.connect("rpatel") as session:
-        assert session.execute(LABS).fetchone() == (0,)
+    gate = desk.gate
+    session = await asyncpg.connect(
+        host=gate.host,
+        port=gate.port,
+        database=gate.database,
+        user="rpatel",
+        password=gate.password("rpatel"),
+        ssl=False,
+    )
+    try:
+        transaction = session.transaction()
+        await transaction.start()
+        cursor = await session.cursor("SELECT test_code FROM lab_result")
+        assert len(await cursor.fetch(1)) == 1
+        done = await asyncio.to_thread(
+            desk.does, "rollback", "--as", "sofficer", "--reason", "wide"
+        )
+        assert done["nodes"][0]["seconds"] < 1
+        with pytest.raises(asyncpg.PostgresError):
+            await cursor.fetch(1)
+        await transaction.rollback()
+        assert await session.fetchval(LABS) == 0
+    finally:
+        await session.close()
     again = desk.run("activate", candidate[:12], "--as", "sofficer")
     assert again.exit_code == 1  # it needs to be proposed and approved again
 
@@ -279,7 +296,7 @@ def test_a_version_pulled_has_the_hash_it_was_pushed_with(desk: Desk, candidate:
 
 def test_a_version_shows_who_did_what_and_what_would_change(desk: Desk, candidate: str) -> None:
     shown = desk.run("show", candidate[:12]).output
-    for words in ("Selma Officer", "Petra Officer", "follow-up visits", "too wide", "scenarios"):
+    for words in ("Selma Officer", "Petra Officer", "follow-up visits", "wide", "scenarios"):
         assert words in shown
     listed = desk.run("versions").output
     assert candidate[:12] in listed
@@ -316,10 +333,22 @@ FORGED = """
 """
 
 
+SWAP = """
+    CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE policy_bundle SET content = (
+            SELECT content FROM kept WHERE subject = NEW.subject AND hash <> NEW.hash LIMIT 1
+        ) WHERE subject = NEW.subject AND hash = NEW.hash;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER swap AFTER INSERT ON policy_step FOR EACH ROW EXECUTE FUNCTION swap();
+"""
+
+
 def test_an_activation_row_for_other_content_is_refused_and_alarmed(desk: Desk) -> None:
-    folder = desk.policies("forged", rule=RULE.replace('"labs"', '"notes"'), labs="withheld")
+    folder = desk.policies("forged", rule=RULE.replace('"labs"', '"notes"'), labs="full")
     bundle = read_bundle(folder)
-    assert desk.run("push", str(folder), "--as", "sofficer").exit_code == 1
+    assert desk.run("push", str(folder), "--as", "sofficer").exit_code == 1  # its content is filed
     with desk.alarmed(bundle.hash[:12]):
         desk.sql(FORGED, bundle.hash)
     result = desk.run("versions")
@@ -343,26 +372,29 @@ def test_the_same_row_copied_brings_nothing_back(desk: Desk, candidate: str) -> 
 
 
 def test_content_swapped_under_a_valid_hash_is_refused_and_alarmed(desk: Desk) -> None:
-    """The approved version's row holds other files when it is put in force."""
+    """A trigger of the attacker's swaps the files while an approved version is put in force."""
     folder = desk.policies("swapped", rule=RULE.replace("labs", "imaging") + "\n", labs="withheld")
     content = desk.does("push", str(folder), "--as", "sofficer")["hash"]
     desk.does("approve", content[:12], "--as", "pofficer")
-    with psycopg.connect(desk.gate.ready.control) as control:
-        row = control.execute(
-            "SELECT content FROM policy_bundle WHERE hash = %s", [content]
-        ).fetchone()
-    with desk.alarmed("has the hash"):
-        desk.sql(
-            "UPDATE policy_bundle SET content = (SELECT content FROM policy_bundle b "
-            "WHERE b.subject = 'policies' AND b.hash <> %s LIMIT 1) WHERE hash = %s",
-            content,
-            content,
+    with psycopg.connect(desk.gate.ready.control, autocommit=True) as control:
+        control.execute("ALTER TABLE policy_bundle DISABLE TRIGGER keep_policy")
+        control.execute("CREATE TABLE kept AS SELECT * FROM policy_bundle")
+        control.execute(SWAP)
+        with desk.alarmed("has the hash"):
+            desk.run("activate", content[:12], "--as", "sofficer")
+        assert desk.run("pull", content[:12], str(desk.folder / "swap")).exit_code == 1
+        # Put right again, the order that is in the log is obeyed.
+        since = desk.gate.size
+        control.execute("DROP TRIGGER swap ON policy_step")
+        control.execute(
+            "UPDATE policy_bundle b SET content = k.content FROM kept k "
+            "WHERE (k.subject, k.hash) = (b.subject, b.hash)"
         )
-        result = desk.run("activate", content[:12], "--as", "sofficer")
-    assert result.exit_code == 1
-    # Put right again, the order that is in the log is obeyed.
-    assert row is not None
-    desk.sql("UPDATE policy_bundle SET content = %s WHERE hash = %s", row[0], content)
+        control.execute("ALTER TABLE policy_bundle ENABLE TRIGGER keep_policy")
+        control.execute("DROP TABLE kept")
+    desk.gate.wait_for(lambda e: isinstance(e, PolicyInForce) and e.content == content, since)
+    assert desk.run("activate", content[:12], "--as", "sofficer").exit_code == 1
+    desk.does("rollback", "--as", "pofficer")
 
 
 def test_a_notification_without_a_change_is_alarmed_and_changes_nothing(desk: Desk) -> None:

@@ -23,7 +23,7 @@ from chartgate.adapters.log_reader import LogReader
 from chartgate.adapters.policy_in_force import Loaded, trusted_keys
 from chartgate.adapters.policy_store import PolicyStore
 from chartgate.adapters.state import Instance, State
-from chartgate.app.policy_bundle import Bundle, open_bundle
+from chartgate.app.policy_bundle import Bundle, roles_of
 from chartgate.app.policy_orders import Sealed
 from chartgate.app.policy_shelf import Filed, Inspected, inspect, taken_of
 from chartgate.app.policy_stages import Candidate, Evidence, Stage, examine, stages_of
@@ -186,6 +186,7 @@ class PolicyDesk(Desk):
                 previous=shelf.active if is_order else "",
                 detail=detail,
             )
+            content_now = self._store.bundle(subject, content)  # raises when it was swapped
             try:
                 after = shelf.on(taken_of(event))
                 if step is Step.ACTIVATED:
@@ -204,7 +205,7 @@ class PolicyDesk(Desk):
                 report=report,
             )
         if is_order and subject == POLICIES:
-            keep_roles(self._control, open_bundle(self._store.bundle(subject, content)).roles)
+            keep_roles(self._control, roles_of(content_now))
         return Done(event, index, after.versions[content].state)
 
     def _check_approval_stands(self, shelf: Shelf, content: str) -> None:

@@ -6,6 +6,9 @@ the one in force, and is an alarm in the log and on stderr; ``policy_in_force`` 
 the first decision by the new version (decide, record, act). Reading and building happen in a
 worker thread, the replacement is one assignment between two statements.
 
+A version that is approved is read and built before anybody orders it, and the one that was in force
+before is kept, so that an activation or a rollback has nothing left to do but to be verified.
+
 The node looks when the control plane notifies, and every five seconds by itself, so a row that was
 put in behind the triggers' back is found too.
 """
@@ -15,7 +18,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,16 +26,24 @@ import psycopg
 
 from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_in_force import Loaded, keep, load, trusted_keys
-from chartgate.adapters.policy_store import NodeRow, PolicyStore, StepRow, open_policy_store
+from chartgate.adapters.policy_store import (
+    ForgedContent,
+    NodeRow,
+    PolicyStore,
+    StepRow,
+    open_policy_store,
+)
 from chartgate.adapters.state import State
 from chartgate.app.in_force import InForce
-from chartgate.app.policy_orders import Obeyed, Order, check_order
+from chartgate.app.policy_bundle import Bundle
+from chartgate.app.policy_orders import Obeyed, Order, check_approval, check_order, open_step
 from chartgate.app.session_views import Source
 from chartgate.errors import ChartgateError, Misconfigured
 from chartgate.govern.policy_version import MAP, POLICIES
 from chartgate.model.event import Alarm, PolicyInForce, encode
 
 LOOK_SECONDS: Final = 5.0
+_BUILT_AHEAD: Final = 4
 
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +54,8 @@ class _Found:
 
     alarms: list[tuple[str, str]] = field(default_factory=list)
     steps: list[tuple[str, Obeyed, Loaded, Source]] = field(default_factory=list)
+    ahead: list[tuple[str, str]] = field(default_factory=list)
+    """(subject, content) of approved versions, to be built ahead."""
     """(subject, order, everything with it in force, source) in the order to obey."""
 
 
@@ -72,7 +85,15 @@ class PolicyKeeper:
         self._subjects = (POLICIES, f"{MAP}{loaded.data_map.source}")
         self._keys = trusted_keys(state)
         self._seen_row = 0
+        self._ahead: dict[tuple[str, str], Loaded] = {
+            (loaded.version.hash, loaded.map_bundle.hash): loaded
+        }
         self._told: set[str] = set()
+        """What was alarmed."""
+        self._refused: set[str] = set()
+        """Orders that are not looked at again."""
+        self._tried: set[int] = set()
+        """Approvals whose version was built ahead, or could not be."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -131,6 +152,8 @@ class PolicyKeeper:
                 await self._alarm(what, words)
             for subject, obeyed, loaded, source in found.steps:
                 await self._obey(subject, obeyed, loaded, source)
+            for subject, content in found.ahead:
+                await asyncio.to_thread(self._build_ahead, subject, content)
 
     async def _obey(self, subject: str, obeyed: Obeyed, loaded: Loaded, source: Source) -> None:
         before = self._loaded.held.get(subject)
@@ -170,6 +193,7 @@ class PolicyKeeper:
                 held = loaded.held.get(subject)
                 order = self._newest(store, subject, held, since, found)
                 if order is None:
+                    found.ahead += self._approved(store, subject)
                     continue
                 try:
                     loaded, source = self._with(subject, order, loaded, source)
@@ -192,14 +216,20 @@ class PolicyKeeper:
         rows = store.orders(subject, above=newest, since=since or 1 << 62)
         orders: list[Obeyed] = []
         for row in rows:
-            if held is not None and row.sealed == held.order.activation:
+            if held is not None and (row.sealed, row.content, row.generation) == (
+                held.order.activation,
+                held.content,
+                held.generation,
+            ):
                 continue
             mark = _mark(subject, row)
-            if mark in self._told:
+            if mark in self._refused:
                 continue
             try:
                 orders.append(self._order(store, subject, row, newest))
             except ChartgateError as exc:
+                if not isinstance(exc, ForgedContent):  # content may be put right again
+                    self._refused.add(mark)
                 self._doubt(
                     found,
                     mark,
@@ -238,11 +268,45 @@ class PolicyKeeper:
     ) -> tuple[Loaded, Source]:
         held = {**loaded.held, subject: order}
         if subject == POLICIES:
-            return load(order.order.bundle, loaded.map_bundle, held), source
-        fresh = load(loaded.version.bundle, order.order.bundle, held)
+            return self._built(order.order.bundle, loaded.map_bundle, held), source
+        fresh = self._built(loaded.version.bundle, order.order.bundle, held)
         if fresh.data_map.source != loaded.data_map.source:
             raise Misconfigured("the data map is that of another source")
         return fresh, self._read_source(fresh.data_map.schema)
+
+    def _built(self, policies: Bundle, data_map: Bundle, held: dict[str, Obeyed]) -> Loaded:
+        """From what was built before, if it was."""
+        key = (policies.hash, data_map.hash)
+        found = self._ahead.pop(key, None) or load(policies, data_map, held)
+        self._ahead[key] = found
+        while len(self._ahead) > _BUILT_AHEAD:
+            del self._ahead[next(iter(self._ahead))]
+        return replace(found, held=held)
+
+    def _approved(self, store: PolicyStore, subject: str) -> list[tuple[str, str]]:
+        row = store.approved_last(subject)
+        held = self._loaded.held.get(subject)
+        if row is None or (held is not None and held.content == row.content):
+            return []
+        if row.id in self._tried:
+            return []
+        self._tried.add(row.id)
+        try:
+            approval = open_step(row.sealed, self._keys)
+            check_approval(approval)
+        except ChartgateError:
+            return []  # told when somebody orders it
+        return [(subject, approval.event.content)]
+
+    def _build_ahead(self, subject: str, content: str) -> None:
+        loaded = self._loaded
+        with contextlib.suppress(ChartgateError, psycopg.Error):  # told when somebody orders it
+            with open_policy_store(self._conninfo) as store:
+                bundle = store.bundle(subject, content)
+            if subject == POLICIES:
+                self._built(bundle, loaded.map_bundle, {})
+            else:
+                self._built(loaded.version.bundle, bundle, {})
 
     def _report(self, subject: str, obeyed: Obeyed) -> None:
         row = NodeRow(self._node, subject, obeyed.content, obeyed.generation, datetime.now(UTC))

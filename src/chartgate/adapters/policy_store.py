@@ -145,6 +145,14 @@ class PolicyStore:
             [subject, content, Step.APPROVED.value],
         )
 
+    def approved_last(self, subject: str) -> StepRow | None:
+        """The newest approval of any version of a subject."""
+        rows = self._rows(
+            "WHERE subject = %s AND step = %s ORDER BY id DESC LIMIT 1",
+            [subject, Step.APPROVED.value],
+        )
+        return rows[0] if rows else None
+
     def holds(self, subject: str, sealed: Sealed) -> bool:
         """Whether the step is among the rows, as it was filed."""
         with self._transaction() as cursor:

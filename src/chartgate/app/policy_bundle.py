@@ -114,9 +114,14 @@ def open_bundle(bundle: Bundle) -> PolicyVersion:
         raise InvalidBundle("there is no policy (*.cedar) in the folder")
     policies = parse_policies(files)
     validate(policies, schema)
-    roles = read_rolebook(bundle.toml(ROLES), bundle.toml(PURPOSES))
+    roles = roles_of(bundle)
     roles.check_policies(policies)
     return PolicyVersion(bundle, policies, schema, roles)
+
+
+def roles_of(bundle: Bundle) -> RoleBook:
+    """The bundle's roles and purposes alone."""
+    return read_rolebook(bundle.toml(ROLES), bundle.toml(PURPOSES))
 
 
 def scenarios_of(bundle: Bundle) -> tuple[Scenario, ...]:

@@ -92,6 +92,15 @@ def open_step(sealed: Sealed, keys: Sequence[VerifierKey]) -> Logged:
     return Logged(event, proof.index, checkpoint.origin)
 
 
+def check_approval(logged: Logged) -> None:
+    """Raise ``NotObeyed`` unless the step is an approval by a second person."""
+    if logged.event.step != Step.APPROVED:
+        raise NotObeyed(f"the step {logged.event.step} is no approval")
+    proposer = logged.event.proposer
+    if not proposer or logged.event.person == proposer:
+        raise NotObeyed("the approval is not by a second person")
+
+
 def check_order(
     order: Order,
     subject: str,
@@ -116,11 +125,7 @@ def check_order(
             )
     if activation.event.step not in _IN_FORCE:
         raise NotObeyed(f"the step {activation.event.step} puts nothing in force")
-    if approval.event.step != Step.APPROVED:
-        raise NotObeyed(f"the step {approval.event.step} is no approval")
-    proposer = approval.event.proposer
-    if not proposer or approval.event.person == proposer:
-        raise NotObeyed("the approval is not by a second person")
+    check_approval(approval)
     if approval.log == activation.log and approval.index > activation.index:
         raise NotObeyed("the approval came after the activation")
     generation = activation.event.generation
