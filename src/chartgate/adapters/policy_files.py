@@ -11,6 +11,7 @@ from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.map_bundle import code_files, open_map
 from chartgate.app.policy_bundle import (
     CEILINGS,
+    DUTIES,
     INVARIANTS,
     PURPOSES,
     ROLES,
@@ -30,7 +31,7 @@ def read_bundle(directory: Path) -> Bundle:
     if not directory.is_dir():
         raise Misconfigured(f"there is no policy folder {directory}")
     wanted = [directory / name for name in (SCHEMA, ROLES, PURPOSES)]
-    wanted += [path for path in (directory / CEILINGS,) if path.exists()]
+    wanted += [path for path in (directory / CEILINGS, directory / DUTIES) if path.exists()]
     wanted += directory.rglob("*.cedar")
     wanted += [p for folder in (SCENARIOS, INVARIANTS) for p in (directory / folder).glob("*.toml")]
     return Bundle({path.relative_to(directory).as_posix(): _text(path) for path in wanted})

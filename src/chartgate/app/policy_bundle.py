@@ -25,6 +25,7 @@ SCHEMA: Final = "schema.cedarschema"
 ROLES: Final = "roles.toml"
 PURPOSES: Final = "purposes.toml"
 CEILINGS: Final = "ceilings.toml"
+DUTIES: Final = "duties.toml"
 SCENARIOS: Final = "scenarios/"
 INVARIANTS: Final = "invariants/"
 
@@ -43,7 +44,8 @@ class Bundle:
     """The files of a policy folder: relative POSIX path -> text.
 
     What counts: ``schema.cedarschema``, ``roles.toml``, ``purposes.toml``, every ``*.cedar``,
-    ``scenarios/*.toml`` and ``invariants/*.toml``, and ``ceilings.toml`` where there is one.
+    ``scenarios/*.toml`` and ``invariants/*.toml``, ``ceilings.toml`` and ``duties.toml`` where they are
+    there.
     """
 
     files: Mapping[str, str] = field(repr=False)
