@@ -1,6 +1,7 @@
 """A log that a real gate wrote, decided again: the same policies change nothing, others exactly
 what was changed in them."""
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,15 +10,19 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from chartgate.adapters.log_reader import LogReader
-from chartgate.adapters.policy_files import load_data_map, read_bundle
+from chartgate.adapters.policy_files import load_data_map, read_bundle, write_bundle
 from chartgate.adapters.replay_log import RecordedPeople, Requests
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.policy_bundle import Bundle, open_bundle
 from chartgate.app.replay import Apart, Flip, Replay, Tally
 from chartgate.app.replay_report import FlipRow, ReplayReport, replay
+from chartgate.cli.main import app
 from chartgate.demo.shipped import shipped
+from chartgate.model.event import AuditRead
 
 pytestmark = pytest.mark.system
 
@@ -225,3 +230,48 @@ def test_a_rule_that_only_a_clock_ends_counts_as_of_each_decision(recorded: Reco
     report = recorded.under(Bundle({**recorded.bundle.files, "guardrails.cedar": guard}))
     assert {row.roles for row in report.rows} == {("nurse",)}
     assert {row.flip for row in report.rows} <= {Flip.HIDDEN, Flip.REFUSED}
+
+
+def test_the_command_signs_in_records_the_question_and_shows_whom_a_candidate_hits(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    candidate = tmp_path / "candidate"
+    write_bundle(
+        recorded.edited("roles/nurse.cedar", ('Category::"labs", Category::"medications",', "")),
+        candidate,
+    )
+    before = recorded.gate.size
+
+    def run(*words: str, name: str = "pofficer") -> Result:
+        environment = {"PGPASSFILE": str(recorded.gate.state.passfile), "CHARTGATE_PERSON": None}
+        command = [
+            "policy",
+            "replay",
+            *words,
+            "--as",
+            name,
+            "--state",
+            str(recorded.gate.state.root),
+        ]
+        return CliRunner().invoke(app, command, env=environment)
+
+    shown = run(str(candidate), "--since", "1d")
+    assert shown.exit_code == 1, shown.output
+    assert "Nora Adams" in shown.output
+    assert "Table hidden instead of shown" in shown.output
+    found = json.loads(run(str(candidate), "--json").stdout)
+    assert found["report"]["flipped"] == found["report"]["less"] > 0
+    assert found["report"]["more"] == 0
+    assert list(found["names"].values()) == ["Nora Adams"]
+    asked = [e for _, e in recorded.gate.events(before) if isinstance(e, AuditRead)]
+    assert [e.allowed for e in asked] == [True, True]
+    assert asked[0].parameters["candidate"] == found["candidate"]["hash"]
+
+    refused = run(str(candidate), name="nadams")
+    assert refused.exit_code == 1
+    assert "does not let" in refused.output
+    technical = json.loads(run(str(candidate), "--json", name="ddba").stdout)
+    assert technical["names"] == {}
+    assert "persons" not in technical["report"]
+    assert technical["report"]["people"] == 1
+    assert run("active").exit_code == 0

@@ -210,6 +210,11 @@ class Requests:
                 count.example,
             )
 
+    @property
+    def policy_sets(self) -> frozenset[str]:
+        """The hashes of the policies that these decisions were made by."""
+        return frozenset(count.decision.policy_set for count in self._counts.values())
+
     def _recorded(self, decision: _Decision) -> Recorded:
         held = _texts(decision.assignments)
         who, is_exact = self._people.who(decision.person, held, decision, moment(decision.at))

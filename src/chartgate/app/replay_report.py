@@ -42,6 +42,10 @@ class ReplayReport:
     """Distinct requests among them."""
     same: int
     flipped: int
+    more: int
+    """Flipped statements that would have disclosed or changed more in some respect."""
+    less: int
+    """Flipped statements that would have disclosed or changed less in some respect."""
     apart: tuple[tuple[Apart, int], ...]
     rows: tuple[FlipRow, ...]
     persons: tuple[str, ...]
@@ -55,7 +59,7 @@ def replay(
     rows: dict[FlipRow, list[Tally]] = {}
     apart: dict[Apart, int] = dict.fromkeys(Apart, 0)
     hit: set[str] = set()
-    decisions = requests = same = flipped = 0
+    decisions = requests = same = flipped = more = less = 0
     ordered = sorted(tallies, key=_by_person)
     for tally in ordered:
         decisions += tally.statements
@@ -68,6 +72,8 @@ def replay(
             same += tally.statements
             continue
         flipped += tally.statements
+        more += tally.statements * any(change.flip in _MORE for change in found)
+        less += tally.statements * any(change.flip in _LESS for change in found)
         hit.add(tally.recorded.uid)
         for change in found:
             rows.setdefault(_row(change, tally), []).append(tally)
@@ -77,6 +83,8 @@ def replay(
         requests=requests,
         same=same,
         flipped=flipped,
+        more=more,
+        less=less,
         apart=tuple((why, count) for why, count in apart.items() if count),
         rows=_gathered(rows),
         persons=tuple(sorted(hit)),
@@ -108,6 +116,8 @@ def _row(change: Change, tally: Tally) -> FlipRow:
     )
 
 
+_MORE: Final = frozenset({Flip.ALLOWED, Flip.SHOWN, Flip.RAISED})
+_LESS: Final = frozenset({Flip.REFUSED, Flip.HIDDEN, Flip.LOWERED})
 _ANY: Final = datetime.max.replace(tzinfo=UTC)
 """Stands where a row of the report does not know its time yet."""
 
