@@ -85,3 +85,54 @@ def policy_prove(
             json=json,
         )
     )
+
+
+@policy_app.command("lint", short_help="What a reviewer would stumble over.")
+@told
+def policy_lint(
+    policies: PoliciesOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What a reviewer would stumble over, each with its place and what to do about it.
+
+    Permits for anybody, for every action, every record or every purpose; policies that name a
+    person, that can never apply, or that her other role gets around; no owner, no review date, no
+    clause; roles, and pairs of roles, whose duties should not meet (DIR/duties.toml). Exits with 1
+    if there is an error; warnings and notes are for people.
+    """
+    from chartgate.cli.policy_lint import run_lint
+
+    raise typer.Exit(run_lint(policies, json=json))
+
+
+@policy_app.command("list", short_help="All policies in short, by clause or role.")
+@told
+def policy_list(
+    policies: PoliciesOption = None,
+    clause: Annotated[
+        str | None,
+        typer.Option(
+            "--clause",
+            metavar="CLAUSE",
+            help="Only what serves this rule: 164.508, 164.508(a)(2), 42 CFR 2.31.",
+            show_default=False,
+        ),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            "--role",
+            metavar="ROLE",
+            help="Only what concerns somebody who holds this role alone.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """All policies in short: who may what, which rule it serves, who answers for it until when.
+
+    Exits with 1 if there is none.
+    """
+    from chartgate.cli.policy_list import run_list
+
+    raise typer.Exit(run_list(policies, clause, role, json=json))

@@ -1,0 +1,59 @@
+"""``chartgate policy list``: the policies as a table that an auditor reads clause by clause."""
+
+from pathlib import Path
+
+from chartgate.adapters.policy_files import load_policy_version
+from chartgate.app.clauses import parse_citation
+from chartgate.app.policy_listing import listing
+from chartgate.cli import render
+from chartgate.demo.shipped import shipped
+from chartgate.errors import Refused
+
+
+def run_list(folder: Path | None, clause: str | None, role: str | None, *, json: bool) -> int:
+    """Show the policies that serve a clause or concern a role; answers the exit status."""
+    directory = folder or shipped("policies")
+    version = load_policy_version(directory)
+    wanted = None
+    if clause is not None:
+        wanted = parse_citation(clause)
+        if wanted is None:
+            raise Refused(f"{clause!r} is no citation: write 164.508, 164.508(a)(2) or 42 CFR 2.31")
+    rows = listing(version, clause=wanted, role=role)
+    if json:
+        render.print_json(
+            {
+                "policies": str(directory),
+                "version": version.hash,
+                "clause": None if wanted is None else str(wanted),
+                "role": role,
+                "listed": rows,
+            }
+        )
+        return 0 if rows else 1
+
+    from rich import box
+    from rich.table import Table
+
+    out = render.console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Policy", "Who", "What", "Clause", "Owner", "Review"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(
+            render.plain(f"{row.effect} {row.id}"),
+            *map(
+                render.plain,
+                (row.who, row.what, row.clause, row.owner, row.review),
+            ),
+        )
+    if rows:
+        out.print(table)
+    about = "".join(
+        (
+            f" that serve {wanted}" if wanted is not None else "",
+            f" that concern {role}" if role is not None else "",
+        )
+    )
+    out.print(f"{len(rows)} of {len(version.policies)} policies{about}.")
+    return 0 if rows else 1
