@@ -29,20 +29,29 @@ Held = tuple[str, tuple[Assignment, ...]]
 
 
 class StandIns:
-    """Names that are mentioned, and kinds of names that must stay as they are."""
+    """Names that are mentioned, kinds of names that must stay as they are, and the attributes of the
+    person that are read at all: what is not read is left out."""
 
     def __init__(
-        self, mentioned: frozenset[str], kept: frozenset[str], *, names_kept: bool = False
+        self,
+        mentioned: frozenset[str],
+        kept: frozenset[str],
+        read: frozenset[str],
+        *,
+        names_kept: bool = False,
     ) -> None:
         self._mentioned: Final = mentioned
         self._kept: Final = kept
+        self._read: Final = read
         self._names_kept: Final = names_kept
 
     def stand_in(self, name: str, live: Iterable[Assignment]) -> Held:
         """The person and her assignments with stand-ins for what is not mentioned."""
         renamed: dict[tuple[str, str], str] = {}
 
-        def other(kind: str, own: str | None) -> str | None:
+        def other(attribute: str, kind: str, own: str | None) -> str | None:
+            if attribute not in self._read:
+                return None
             # An empty name counts as none, so it is never replaced, and never stands in.
             if not own or own in self._mentioned or kind in self._kept:
                 return own
@@ -51,9 +60,9 @@ class StandIns:
         held = tuple(
             replace(
                 a,
-                department=other("Department", a.department),
-                reference=other("String", a.reference),
-                patient=other("Patient", a.patient),
+                department=other("departments", "Department", a.department),
+                reference=other("references", "String", a.reference),
+                patient=other("patients", "Patient", a.patient),
                 valid_from=_EPOCH,
                 valid_until=None,
             )

@@ -15,7 +15,7 @@ from typing import Final
 from chartgate.app.entitlement import milliseconds
 from chartgate.app.explain_alike import Clock, Held, Purposes, StandIns, clock_of
 from chartgate.app.explain_question import VIEWS, Question, context_of, resource_of
-from chartgate.app.explain_records import tidied
+from chartgate.app.explain_records import every, some, surely_includes, tidied
 from chartgate.app.explain_reduced import (
     Ground,
     Known,
@@ -24,24 +24,19 @@ from chartgate.app.explain_reduced import (
     looks_into_strings,
     names_in,
     names_of,
+    read_of_the_person,
     reduced,
 )
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.app.rolebook import person_entity
+from chartgate.cedar.ast import Expr, Policy
 from chartgate.cedar.entities import Entities
 from chartgate.cedar.evaluate import Env
-from chartgate.cedar.values import RecordValue
+from chartgate.cedar.values import CedarSet, RecordValue, Value
 from chartgate.errors import Refused
 from chartgate.model.principal import Assignment, EntityUid, Person
 from chartgate.targets.admissible import attribute_kinds, record_attributes, set_attributes
-from chartgate.targets.formula import (
-    ALWAYS,
-    NEVER,
-    Formula,
-    conjunction,
-    disjunction,
-    implies,
-)
+from chartgate.targets.formula import ALWAYS, NEVER, Formula
 from chartgate.targets.partial import Known as KnownRow
 from chartgate.targets.partial import RowShape, specialise
 
@@ -63,6 +58,15 @@ class Share:
     through: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rule:
+    """A policy's last stage: what is left of its condition, as one expression."""
+
+    policy: Policy
+    roles: frozenset[str] | None
+    condition: Expr
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """The policies about one action and one label, for one purpose."""
@@ -70,9 +74,9 @@ class _Asked:
     action: str
     rank: int
     label: int
-    always: tuple[Reduced, ...]
-    by_role: Mapping[str, tuple[Reduced, ...]]
-    forbids: tuple[Reduced, ...]
+    always: tuple[_Rule, ...]
+    by_role: Mapping[str, tuple[_Rule, ...]]
+    forbids: tuple[_Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,14 @@ class Everyone:
     """A question without its person. ``known``: what is known of the record; an attribute that is
     not in it is left open, and answers say for which records they hold."""
 
-    def __init__(self, ground: Ground, question: Question, known: Known) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        question: Question,
+        known: Known,
+        *,
+        base: Mapping[tuple[str, int], tuple[Reduced, ...]] | None = None,
+    ) -> None:
         version = ground.version
         self._ground: Final = ground
         self._question: Final = question
@@ -97,14 +108,25 @@ class Everyone:
         labels: tuple[str | None, ...] = question.labels or (None,)
         self._labels: Final = labels
         self._shape: Final = _shape(version) if question.labels else _NO_ROW
-        self._reduced: Final = {
+        # First without the sets of people, which are asked again without one of them.
+        teams = {n: v for n, v in known.items() if isinstance(v, CedarSet) and _of_people(v)}
+        rest = {n: v for n, v in known.items() if n not in teams}
+        self._base: Final = base or {
             (action, number): reduced(
-                ground,
+                ground.about(EntityUid("Action", action)),
                 self._env(action, number, _NOBODY, self._hierarchy, question.purpose),
-                known if label is None else {**known, "category": EntityUid("Category", label)},
+                rest if label is None else {**rest, "category": EntityUid("Category", label)},
             )
             for action in question.actions()
             for number, label in enumerate(labels)
+        }
+        self._reduced: Final = {
+            (action, number): reduced(
+                policies,
+                self._env(action, number, _NOBODY, self._hierarchy, question.purpose),
+                teams,
+            )
+            for (action, number), policies in self._base.items()
         }
         everything = [r for rs in self._reduced.values() for r in rs]
         conditions = [r.condition for r in everything]
@@ -113,11 +135,17 @@ class Everyone:
         open_kinds = frozenset(kinds[a] for a in kinds if a not in {*known, "category"})
         kept = open_kinds | ({"String"} if looks_into_strings(conditions) else set())
         mentioned = names_in(conditions) | fixed
-        by_forbids = names_in(r.condition for r in everything if r.policy.effect == "forbid")
-        self._names: Final = StandIns(mentioned, kept)
+        forbids = [r.condition for r in everything if r.policy.effect == "forbid"]
+        self._names: Final = StandIns(mentioned, kept, read_of_the_person(conditions))
         # A condition that may bring her name into the words is not shared between names.
         self._to_forbids: Final = StandIns(
-            by_forbids | fixed, kept, names_kept="User" in open_kinds
+            names_in(forbids) | fixed,
+            kept,
+            read_of_the_person(forbids),
+            names_kept="User" in open_kinds,
+        )
+        self._barred: Final = names_in(forbids).union(
+            *(r.roles or () for r in everything if r.policy.effect == "forbid")
         )
         self._purposes: Final = Purposes(ground, mentioned)
         self._clock: Final = clock_of(
@@ -165,9 +193,9 @@ class Everyone:
         reached: Formula = NEVER
         for rank in sorted({one.rank for one in asked}, reverse=True):
             by_label = [
-                conjunction(
+                every(
                     (
-                        disjunction(
+                        some(
                             g.when for gs in granted for g in gs if g.rank >= rank and g.label == n
                         ),
                         *(f for (at, of), f in spared.items() if at <= rank and of == n),
@@ -175,8 +203,8 @@ class Everyone:
                 )
                 for n in range(len(self._labels))
             ]
-            when = tidied(conjunction(by_label))
-            if when in (NEVER, reached) or implies(when, reached):
+            when = tidied(every(by_label))
+            if when in (NEVER, reached) or surely_includes(reached, when):
                 continue
             giving = [(i, g) for i, gs in enumerate(granted) for g in gs if g.rank >= rank]
             shares.append(
@@ -204,8 +232,9 @@ class Everyone:
     def _index(
         self, action: str, label: int, policies: tuple[Reduced, ...], purpose: str
     ) -> _Asked:
-        left = in_context(policies, self._env(action, label, _NOBODY, self._hierarchy, purpose))
-        by_role: dict[str, list[Reduced]] = {}
+        env = self._env(action, label, _NOBODY, self._hierarchy, purpose)
+        left = [_Rule(r.policy, r.roles, r.condition) for r in in_context(policies, env)]
+        by_role: dict[str, list[_Rule]] = {}
         for one in left:
             for role in one.roles or () if one.policy.effect == "permit" else ():
                 by_role.setdefault(role, []).append(one)
@@ -241,7 +270,16 @@ class Everyone:
         self, name: str, live: tuple[Assignment, ...], purpose: str, asked: tuple[_Asked, ...]
     ) -> dict[tuple[int, int], Formula]:
         """Which records the forbids spare, by level and label."""
-        key = (*self._to_forbids.stand_in(name, live), purpose)
+        # Of roles the forbids know only what they name; of assignments, all that are held.
+        alike, held = self._to_forbids.stand_in(name, live)
+        key = (
+            alike,
+            frozenset(
+                (self._below(a.role) & self._barred, a.department, a.reference, a.patient)
+                for a in held
+            ),
+            purpose,
+        )
         found = self._wholes.get(key)
         if found is None:
             entities = self._of(name, live)
@@ -253,13 +291,13 @@ class Everyone:
                     for one in ask.forbids
                     if one.roles is None or one.roles & below
                 ]
-                found[ask.rank, ask.label] = conjunction(spared)
+                found[ask.rank, ask.label] = every(spared)
             self._wholes[key] = found
         return found
 
     def _when(
         self,
-        one: Reduced,
+        one: _Rule,
         ask: _Asked,
         name: str,
         entities: Entities,
@@ -299,6 +337,15 @@ class Everyone:
             entities.with_(entity),
         )
 
+    def without(self, name: str, member: Value) -> "Everyone":
+        """The same question with one member out of a set of people of the record."""
+        held = self._known[name]
+        assert isinstance(held, CedarSet)
+        left = CedarSet.of(v for v in held if v != member)
+        known = {**self._known, name: left}
+        # What was reduced without the sets stays as it is, unless the set is no longer one of people.
+        return Everyone(self._ground, self._question, known, base=self._base if left else None)
+
     @property
     def clock(self) -> Clock:
         """When, after now, the policies may answer otherwise."""
@@ -334,3 +381,7 @@ def _shape(version: PolicyVersion) -> RowShape:
         declared_sets=sets,
         kinds=attribute_kinds(version.schema),
     )
+
+
+def _of_people(members: CedarSet) -> bool:
+    return any(isinstance(member, EntityUid) and member.type == "User" for member in members)

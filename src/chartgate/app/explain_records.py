@@ -22,11 +22,45 @@ from chartgate.targets.formula import (
     Scalar,
     conjunction,
     disjunction,
+    implies,
 )
 
-_MOST_CELLS: Final = 4096
+_MOST_CELLS: Final = 256
 _ABSENT: Final = "\0absent"
 _OTHER: Final = "\0other"
+
+_FEW: Final = 12
+
+
+def every(parts: Iterable[Formula]) -> Formula:
+    """All of them; of many, without looking which implies which."""
+    found = tuple(parts)
+    if len(found) <= _FEW:
+        return conjunction(found)
+    flat: set[Formula] = set()
+    for part in found:
+        flat |= part.parts if isinstance(part, All) else {part}
+    return NEVER if NEVER in flat else All(frozenset(flat))
+
+
+def some(parts: Iterable[Formula]) -> Formula:
+    """Any of them; of many, without looking which implies which."""
+    found = tuple(parts)
+    if len(found) <= _FEW:
+        return disjunction(found)
+    flat: set[Formula] = set()
+    for part in found:
+        flat |= part.parts if isinstance(part, Any) else {part}
+    return ALWAYS if ALWAYS in flat else Any(frozenset(flat))
+
+
+def surely_includes(wider: Formula, narrower: Formula) -> bool:
+    """Whether the wider formula holds wherever the narrower does; False may mean "not seen"."""
+    if wider in (narrower, ALWAYS) or narrower == NEVER:
+        return True
+    sizes = [len(f.parts) if isinstance(f, All | Any) else 1 for f in (wider, narrower)]
+    return max(sizes) <= _FEW and implies(narrower, wider)
+
 
 Variable = tuple[str, tuple[Scalar] | None]
 """A scalar attribute, (name, None); or whether a set attribute has a member, (name, (member,))."""

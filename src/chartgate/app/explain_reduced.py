@@ -7,7 +7,7 @@ a forbid that fails is in force. What is left means the same as the whole policy
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Final
 
@@ -63,22 +63,20 @@ class Ground:
     def __init__(self, version: PolicyVersion) -> None:
         self.version: Final = version
         self.hierarchy: Final = version.roles.entities()
-        self._parts: Final = tuple(
-            (policy, tuple(_part(expr, scope) for expr, scope in conjuncts_of(policy)))
-            for policy in version.policies.policies
-            if not policy.is_template
+        self._policies: Final = tuple(
+            _whole(policy) for policy in version.policies.policies if not policy.is_template
         )
-        self._about: Final[dict[EntityUid, tuple[tuple[Policy, tuple[Part, ...]], ...]]] = {}
+        self._about: Final[dict[EntityUid, tuple[Reduced, ...]]] = {}
         self._claims: Final[dict[str, frozenset[str]]] = {}
 
-    def about(self, action: EntityUid) -> tuple[tuple[Policy, tuple[Part, ...]], ...]:
+    def about(self, action: EntityUid) -> tuple["Reduced", ...]:
         """The policies that speak of an action."""
         found = self._about.get(action)
         if found is None:
             found = self._about[action] = tuple(
-                (policy, parts)
-                for policy, parts in self._parts
-                if policy.action.op == "all" or action in policy.action.entities
+                one
+                for one in self._policies
+                if one.policy.action.op == "all" or action in one.policy.action.entities
             )
         return found
 
@@ -98,18 +96,25 @@ class Ground:
 
 
 def _part(expr: Expr, scope: bool) -> Part:
-    return Part(expr, scope, variables(expr), _attributes(expr))
-
-
-def _attributes(expr: Expr) -> frozenset[str]:
-    found: set[str] = set()
+    variables: set[str] = set()
+    attributes: set[str] = set()
     waiting = [expr]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, GetAttr | HasAttr) and one.base == Var("resource"):
-            found.add(one.attr)
+        if isinstance(one, Literal) or one is _ABSENT:
+            continue
+        if isinstance(one, Var):
+            # The action is known always.
+            if one.name != "action":
+                variables.add(one.name)
+            continue
+        if isinstance(one, GetAttr | HasAttr) and isinstance(one.base, Var):
+            if one.base.name == "resource":
+                attributes.add(one.attr)
+            variables.add(one.base.name)
+            continue
         waiting.extend(children(one))
-    return frozenset(found)
+    return Part(expr, scope, frozenset(variables), frozenset(attributes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +122,13 @@ class Reduced:
     """What is left of a policy: it concerns those below one of ``roles`` (None = everyone)."""
 
     policy: Policy
-    condition: Expr
     roles: frozenset[str] | None
-    parts: tuple[Part, ...] = field(compare=False, repr=False)
+    parts: tuple[Part, ...]
+
+    @property
+    def condition(self) -> Expr:
+        """What is left of it, as one expression."""
+        return _joined(self.parts)
 
 
 def known_in(expr: Expr, known: Known) -> Expr:
@@ -163,41 +172,41 @@ def known_in(expr: Expr, known: Known) -> Expr:
     return put(expr)
 
 
-def reduced(ground: Ground, env: Env, known: Known) -> tuple[Reduced, ...]:
-    """The policies about one action and label, with what is known of the record written in."""
-    found = []
-    for policy, parts in ground.about(env.action):
-        kept = _kept(policy.effect, parts, env, known, _UNKNOWN)
-        if kept is not None:
-            found.append(_reduced(policy, kept))
-    return tuple(found)
+def reduced(policies: Iterable[Reduced], env: Env, known: Known) -> tuple[Reduced, ...]:
+    """The policies with what is known of the record written in."""
+    return _settled(policies, env, known, _UNKNOWN)
+
+
+def in_context(policies: Iterable[Reduced], env: Env) -> tuple[Reduced, ...]:
+    """The same for one context: purpose and time are known."""
+    return _settled(policies, env, {}, _UNKNOWN - {"context"})
 
 
 _UNKNOWN: Final = frozenset({"principal", "context", "resource"})
 
 
-def in_context(policies: Iterable[Reduced], env: Env) -> tuple[Reduced, ...]:
-    """The same for one context: purpose and time are known."""
+def _settled(
+    policies: Iterable[Reduced], env: Env, known: Known, unknown: frozenset[str]
+) -> tuple[Reduced, ...]:
     found = []
+    names = frozenset(known)
     for one in policies:
-        kept = _kept(one.policy.effect, one.parts, env, {}, _UNKNOWN - {"context"})
+        kept = _kept(one, env, known, names, unknown)
         if kept is not None:
-            found.append(replace(one, condition=_joined(kept), parts=kept))
+            found.append(one if kept == one.parts else replace(one, parts=kept))
     return tuple(found)
 
 
 def _kept(
-    effect: str, parts: tuple[Part, ...], env: Env, known: Known, unknown: frozenset[str]
+    one: Reduced, env: Env, known: Known, names: frozenset[str], unknown: frozenset[str]
 ) -> tuple[Part, ...] | None:
     """The conjuncts that are not settled yet; None when the policy surely does not hold."""
-    if known:
-        parts = tuple(
-            _part(known_in(p.expr, known), p.scope) if not p.attributes.isdisjoint(known) else p
-            for p in parts
-        )
+    permit = one.policy.effect == "permit"
     kept: list[Part] = []
     cannot_fail = True
-    for part in parts:
+    for part in one.parts:
+        if not part.attributes.isdisjoint(names):
+            part = _part(known_in(part.expr, known), part.scope)
         if part.variables & unknown:
             kept.append(part)
             # A head compares names: it is true or false, whatever the data.
@@ -206,28 +215,34 @@ def _kept(
         try:
             holds = evaluate(part.expr, env) is True
         except EvaluationError:
-            if effect == "permit":
+            if permit:
                 return None
             kept.append(part)
             cannot_fail = False
             continue
         if holds:
             continue
-        if effect == "permit" or cannot_fail:
+        if permit or cannot_fail:
             return None
         kept.append(replace(part, expr=FALSE))
     return tuple(kept)
 
 
-def _reduced(policy: Policy, kept: tuple[Part, ...]) -> Reduced:
+def _whole(policy: Policy) -> Reduced:
+    """The policy as it is. Who is concerned by role is told by ``roles`` instead of a conjunct."""
+    parts = [_part(expr, scope) for expr, scope in conjuncts_of(policy)]
     entities = policy.principal.entities
+    roles = None
     if policy.principal.op == "in" and all(
         isinstance(e, EntityUid) and e.type == "Role" for e in entities
     ):
         # Always the first conjunct: it is asked by looking the person's roles up.
         roles = frozenset(e.id for e in entities if isinstance(e, EntityUid))
-        return Reduced(policy, _joined(kept[1:]), roles, kept[1:])
-    return Reduced(policy, _joined(kept), None, kept)
+        parts = parts[1:]
+    if policy.effect == "permit":
+        # A permit holds when all of it is true, whatever the order: what settles most goes first.
+        parts.sort(key=lambda part: len(part.variables - {"resource"}) + len(part.attributes))
+    return Reduced(policy, roles, tuple(parts))
 
 
 def _joined(parts: tuple[Part, ...]) -> Expr:
@@ -236,15 +251,18 @@ def _joined(parts: tuple[Part, ...]) -> Expr:
 
 
 def variables(expr: Expr) -> frozenset[str]:
-    """The parts of the request that an expression mentions; the action is always known."""
+    """The parts of the request that an expression mentions, but the action."""
+    return _part(expr, scope=False).variables
+
+
+def read_of_the_person(exprs: Iterable[Expr]) -> frozenset[str]:
+    """The attributes of the person that some expression reads."""
     found: set[str] = set()
-    waiting = [expr]
+    waiting = list(exprs)
     while waiting:
         one = waiting.pop()
-        if one == _ABSENT:
-            continue
-        if isinstance(one, Var):
-            found.add(one.name)
+        if isinstance(one, GetAttr | HasAttr) and one.base == Var("principal"):
+            found.add(one.attr)
         waiting.extend(children(one))
     return frozenset(found)
 

@@ -14,11 +14,12 @@ from typing import Final
 
 from chartgate.app.explain_everyone import Everyone, Share
 from chartgate.app.explain_question import Question
+from chartgate.app.explain_records import surely_includes
 from chartgate.app.explain_reduced import Ground, Known
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.cedar.values import CedarSet
 from chartgate.model.principal import Assignment, EntityUid, Person
-from chartgate.targets.formula import Formula, implies
+from chartgate.targets.formula import Formula
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +186,8 @@ class _Asking:
                 continue
             everyone = self._without.get((name, person.name))
             if everyone is None:
-                left = CedarSet.of(v for v in value if v != herself)
-                everyone = self._without[name, person.name] = Everyone(
-                    self._ground, self._question, {**self._known, name: left}
-                )
+                everyone = self._everyone.without(name, herself)
+                self._without[name, person.name] = everyone
             then = everyone.answer(everyone.alike(person, live), purpose)
             if not _includes(then, share):
                 found.append(name)
@@ -209,7 +208,7 @@ def _by_purpose(
 
 def _includes(shares: tuple[Share, ...], share: Share) -> bool:
     """Whether at least as much is surely still given."""
-    return any(s.rank >= share.rank and implies(share.when, s.when) for s in shares)
+    return any(s.rank >= share.rank and surely_includes(s.when, share.when) for s in shares)
 
 
 def holder_of(role: str, at: datetime, department: str | None = None) -> Person:
