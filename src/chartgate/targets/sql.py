@@ -48,6 +48,7 @@ from chartgate.targets.sql_values import (
     FIRST_INSTANT,
     GREATEST_DECIMAL,
     LEAST_DECIMAL,
+    MANY_DAYS,
     decimal_sql,
     instant_sql,
     is_instant,
@@ -75,8 +76,6 @@ TRUE_SQL: Final = "true"
 FALSE_SQL: Final = "false"
 _PLAIN: Final = frozenset({"Long", "Bool"})
 _OPS: Final[dict[RelationOp, str]] = {"==": "=", "!=": "<>"}
-_MANY_DAYS: Final = 10**12
-"""More days than 64 bits of milliseconds hold: added, they make every number positive."""
 
 
 def to_sql(formula: Formula, row: RowSql) -> str:
@@ -136,7 +135,7 @@ def _finite(column: str, kind: str) -> str:
 
 
 def _one_of(column: str, values: frozenset[Scalar], negated: bool) -> str:
-    held = [value for value in values if _is_held(value)]
+    held = [value for value in values if is_held(value)]
     kind = _kind(next(iter(values), ""))
     if not held:
         return _present(column, kind, negated=False) if negated else FALSE_SQL
@@ -183,12 +182,17 @@ def _instants(column: str, op: CompareOp, ms: int) -> str:
 def _matches(column: str, pattern: Pattern, negated: bool) -> str:
     if not all(isinstance(part, Wildcard) or is_text(part) for part in pattern):
         return f"(({column}) IS NOT NULL)" if negated else FALSE_SQL
-    like = "".join("%" if isinstance(part, Wildcard) else _escaped(part) for part in pattern)
-    return f"({_text(f'({column})')} {'NOT LIKE' if negated else 'LIKE'} {literal(like)})"
+    like = literal(like_text(pattern))
+    return f"({_text(f'({column})')} {'NOT LIKE' if negated else 'LIKE'} {like})"
+
+
+def like_text(pattern: Pattern) -> str:
+    """The pattern as LIKE reads it, with its escape left as it is: a backslash."""
+    return "".join("%" if isinstance(part, Wildcard) else _escaped(part) for part in pattern)
 
 
 def _escaped(chunk: str) -> str:
-    """A chunk of a LIKE pattern that stands for itself; backslash is LIKE's own escape."""
+    """A chunk of a LIKE pattern that stands for itself."""
     for special in ("\\", "%", "_"):
         chunk = chunk.replace(special, "\\" + special)
     return chunk
@@ -216,7 +220,7 @@ def _reckons(left: Number, op: RelationOp, right: Number, row: RowSql) -> str:
         return _number(number, row)
 
     # numeric holds any of these numbers, so no step fails; each is looked at by itself.
-    steps = sorted({shown(step) for side in (left, right) for step in _steps(side)})
+    steps = sorted({shown(step) for side in (left, right) for step in steps_of(side)})
     held = sorted(
         _finite(row.scalars[name], "datetime")
         for name in held_by(left) | held_by(right)
@@ -227,11 +231,12 @@ def _reckons(left: Number, op: RelationOp, right: Number, row: RowSql) -> str:
     return f"({' AND '.join((*held, *fits, compared))})"
 
 
-def _steps(number: Number) -> Iterator[Step]:
+def steps_of(number: Number) -> Iterator[Step]:
+    """Every step that leads to the number, each to be looked at by itself."""
     if isinstance(number, Step):
         yield number
-        yield from _steps(number.left)
-        yield from _steps(number.right)
+        yield from steps_of(number.left)
+        yield from steps_of(number.right)
 
 
 def _number(number: Number, row: RowSql) -> str:
@@ -239,20 +244,27 @@ def _number(number: Number, row: RowSql) -> str:
         case Held(attribute):
             column = row.scalars[attribute]
             if row.kinds.get(attribute) == "datetime":
-                return f"pg_catalog.floor(EXTRACT(epoch FROM ({column})) * 1000)"
+                return _milliseconds(column)
             return f"({column})::pg_catalog.numeric"
         case Step(op, left, right):
-            return _STEPS[op](_number(left, row), _number(right, row))
+            return _STEP_SQL[op](_number(left, row), _number(right, row))
     return long_sql(number)
 
 
-_STEPS: Final[Mapping[str, Callable[[str, str], str]]] = {
+def _milliseconds(column: str) -> str:
+    # Second and fraction apart: far from 1970, the epoch of a finer instant is a rounded float.
+    second = f"EXTRACT(epoch FROM pg_catalog.date_trunc('second', {column}))"
+    fraction = f"pg_catalog.mod(pg_catalog.floor(EXTRACT(milliseconds FROM ({column}))), 1000)"
+    return f"({second} * 1000 + {fraction})"
+
+
+_STEP_SQL: Final[Mapping[str, Callable[[str, str], str]]] = {
     "+": "({} + {})".format,
     "-": "({} - {})".format,
     "*": "({} * {})".format,
     "quotient": "pg_catalog.div({}, {})".format,
-    "day": (f"((pg_catalog.div({{}} + {_MANY_DAYS * DAY}, {{}}) - {_MANY_DAYS}) * {DAY})".format),
-    "rest of day": f"pg_catalog.mod({{}} + {_MANY_DAYS * DAY}, {{}})".format,
+    "day": (f"((pg_catalog.div({{}} + {MANY_DAYS * DAY}, {{}}) - {MANY_DAYS}) * {DAY})".format),
+    "rest of day": f"pg_catalog.mod({{}} + {MANY_DAYS * DAY}, {{}})".format,
 }
 
 
@@ -261,7 +273,7 @@ _STEPS: Final[Mapping[str, Callable[[str, str], str]]] = {
 
 def _exists(relation: Relation, values: frozenset[Scalar], negated: bool, *, other: bool) -> str:
     """Whether a member is among the values, or (``other``) is none of them. A NULL is no member."""
-    if not other and not any(_is_held(value) for value in values):
+    if not other and not any(is_held(value) for value in values):
         return TRUE_SQL if negated else FALSE_SQL
     among = _one_of(relation.value, values, negated=other)
     found = f"EXISTS (SELECT 1 FROM {relation.source} WHERE ({relation.where}) AND {among})"
@@ -269,7 +281,7 @@ def _exists(relation: Relation, values: frozenset[Scalar], negated: bool, *, oth
 
 
 def _every(relation: Relation, values: frozenset[Scalar], negated: bool) -> str:
-    if not all(_is_held(value) for value in values):
+    if not all(is_held(value) for value in values):
         return TRUE_SQL if negated else FALSE_SQL
     value, kind = f"({relation.value})", _kind(next(iter(values)))
     distinct = _text(value) if kind == "text" else value
@@ -286,10 +298,14 @@ def _held(row: RowSql, attribute: str, other: str, negated: bool) -> str:
     if row.kinds.get(other, "") not in _PLAIN:
         column, value = _text(column), _text(value)
     # The row's column stands outside of the subquery, where no name of the relation reaches it.
-    return (
-        f"({column} {'NOT IN' if negated else 'IN'} (SELECT {value} FROM {relation.source} "
-        f"WHERE ({relation.where}) AND ({relation.value}) IS NOT NULL))"
+    members = (
+        f"(SELECT {value} FROM {relation.source} "
+        f"WHERE ({relation.where}) AND ({relation.value}) IS NOT NULL)"
     )
+    if negated:
+        # NULL NOT IN (no rows) is true, not NULL.
+        return f"((({row.scalars[other]}) IS NOT NULL) AND ({column} NOT IN {members}))"
+    return f"({column} IN {members})"
 
 
 # ── values ────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +322,7 @@ def _kind(value: Scalar) -> str:
     return "text"
 
 
-def _is_held(value: Scalar) -> bool:
+def is_held(value: Scalar) -> bool:
     """Whether a column could hold the value at all."""
     match value:
         case EntityUid():

@@ -1,6 +1,6 @@
 """Cedar values as PostgreSQL literals, and the limits of what PostgreSQL can hold.
 
-A value that no column can hold (a text with NUL, an instant before 4713 BC) equals none and is
+A value that no column can hold (a text with NUL, an instant before 4714 BC) equals none and is
 beyond all: the condition is settled here instead of failing in a statement.
 """
 
@@ -11,9 +11,13 @@ from chartgate.cedar.values import I64_MAX, I64_MIN, Decimal
 from chartgate.datamap.read import literal
 
 FIRST_INSTANT: Final = -210_866_803_200_000
-"""4713-11-24 BC, the first instant of ``timestamptz`` (PostgreSQL, "Date/Time Types"), in ms."""
+"""Julian day 0, 4714-11-24 BC: the first instant of ``timestamptz`` (PostgreSQL, "Date/Time
+Types"), in ms."""
 AFTER_LAST_INSTANT: Final = 9_224_318_016_000_000
 """294277-01-01, the first instant beyond it."""
+
+MANY_DAYS: Final = 10**12
+"""More days than 64 bits of milliseconds hold: added, they make every number positive."""
 
 _DAYS_OF_ERA: Final = 146_097
 """Days in 400 years: the Gregorian calendar repeats after them."""
@@ -67,6 +71,16 @@ def instant_text(ms: int) -> str:
 def instant_sql(ms: int) -> str:
     """An instant as a constant of type timestamptz; only for what ``is_instant``."""
     return f"{literal(instant_text(ms))}::pg_catalog.timestamptz"
+
+
+def date_sql(expression: str) -> str:
+    """A date as the instant it begins in UTC, whatever the session's time zone; NULL for dates that
+    no instant can be, which a plain cast would fail on."""
+    return (
+        f"CASE WHEN ({expression}) BETWEEN '4714-11-24 BC'::pg_catalog.date "
+        f"AND '294276-12-31'::pg_catalog.date "
+        f"THEN ({expression})::pg_catalog.timestamp AT TIME ZONE 'UTC' END"
+    )
 
 
 def _civil(days: int) -> tuple[int, int, int]:
