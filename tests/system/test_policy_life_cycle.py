@@ -90,6 +90,7 @@ class Desk:
         """A policy folder with one rule more, one scenario and one invariant."""
         folder = self.folder / name
         shutil.copytree(self.folder / "shipped", folder)
+        (folder / "ceilings.toml").unlink(missing_ok=True)
         for kind in ("scenarios", "invariants"):
             shutil.rmtree(folder / kind, ignore_errors=True)
             (folder / kind).mkdir()

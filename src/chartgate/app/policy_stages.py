@@ -12,21 +12,29 @@ person judges it.
 - ``compared``: what is newly allowed or denied, and what of the recorded past would flip.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from chartgate.app.entitlement import STORE_STEPS, DecisionPoint
+from chartgate.app.lint import Severity, lint
 from chartgate.app.map_bundle import open_map
 from chartgate.app.policy_bundle import Bundle, PolicyVersion, open_bundle, scenarios_of
+from chartgate.app.policy_diff import Cell, policy_diff
+from chartgate.app.proof_diff import Comparison
+from chartgate.app.prove import prove_version
+from chartgate.app.replay_report import ReplayReport
 from chartgate.app.scenarios import run, unused
 from chartgate.app.session_views import Source
 from chartgate.datamap.model import DataMap
 from chartgate.errors import ChartgateError, Refused
 from chartgate.govern.policy_version import POLICIES, Step
-from chartgate.model.event import Event
 from chartgate.model.principal import Person
+
+_TIMEOUT: Final = 10.0
+"""Seconds for each question to the prover; what is not decided by then is not proved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,10 @@ class Candidate:
     at: datetime
     source: Source | None = None
     """The live catalog; ``None`` when the source cannot be asked."""
-    recorded: Callable[[], Iterable[tuple[int, Event]]] = tuple
-    """The recorded past."""
+    replay: Callable[[], ReplayReport] | None = None
+    """Decides the recorded past again; raises when that cannot be, or may not."""
+    clock: Callable[[], float] = lambda: 0.0
+    """Seconds, for telling how long a proof took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +109,22 @@ def _validate(candidate: Candidate) -> Evidence:
     stuck = _stuck(candidate, point)
     if stuck:
         return Evidence(False, stuck, {"stuck": stuck})
+    findings = lint(version, today=candidate.at.date())
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        told = [str(finding) for finding in findings]
+        return Evidence(False, str(errors[0]), {"findings": told})
     policies, roles = version.policies.policies, version.roles.roles
     return Evidence(
         True,
-        f"{len(policies)} policies and {len(roles)} roles, strictly valid and enforceable",
-        {"policies": len(policies), "roles": len(roles), "policy_set": version.policies.hash},
+        f"{len(policies)} policies and {len(roles)} roles, strictly valid and enforceable"
+        + (f"; {len(findings)} to look at" if findings else ""),
+        {
+            "policies": len(policies),
+            "roles": len(roles),
+            "policy_set": version.policies.hash,
+            "findings": [str(finding) for finding in findings],
+        },
     )
 
 
@@ -137,7 +158,7 @@ def _may(point: DecisionPoint, person: Person, action: str, at: datetime) -> boo
     return point.may(asker, action, at=at).allowed
 
 
-# --- scenarios, invariants, comparison -----------------------------------------------------------
+# --- scenarios and invariants --------------------------------------------------------------------
 
 
 def _test(candidate: Candidate) -> Evidence:
@@ -155,11 +176,113 @@ def _test(candidate: Candidate) -> Evidence:
 
 
 def _prove(candidate: Candidate) -> Evidence:
-    return Evidence(True, "no invariants", {})
+    found = prove_version(
+        open_bundle(candidate.bundle), now=candidate.at, clock=candidate.clock, timeout=_TIMEOUT
+    )
+    if not found.proofs:
+        return Evidence(False, "no invariant: nothing says what must hold for everybody", {})
+    report = {
+        "invariants": [
+            {"id": p.invariant.id, "verdict": p.verdict, "claimed": p.claimed, "why": p.why}
+            for p in found.proofs
+        ],
+        "ceilings": len(found.cells),
+        "ceilings_not_proved": [
+            {"role": c.role, "category": c.category, "verdict": c.verdict, "why": c.why}
+            for c in found.cells
+            if c.verdict != "proved"
+        ],
+    }
+    return Evidence(found.passed, found.summary, report)
+
+
+# --- comparison ----------------------------------------------------------------------------------
 
 
 def _compare(candidate: Candidate) -> Evidence:
-    return Evidence(True, _changed_files(candidate), {"files": _files(candidate)})
+    report: dict[str, Any] = {"files": _files(candidate)}
+    lines, summary = _changes(candidate, report)
+    told = _replayed(candidate, report)
+    return Evidence(True, f"{summary}; {told}", {**report, "lines": [*lines, told]})
+
+
+def _changes(candidate: Candidate, report: dict[str, Any]) -> tuple[list[str], str]:
+    """What is newly allowed or denied, proved or shown by example."""
+    if candidate.in_force is None:
+        return [], "nothing was in force before"
+    if candidate.subject != POLICIES:
+        words = [f"{path} {word}" for path, word in _files(candidate).items()]
+        return [], ", ".join(words) or "no file differs"
+    before, after = open_bundle(candidate.in_force), open_bundle(candidate.bundle)
+    diff = policy_diff(
+        before,
+        after,
+        lambda: Comparison(before, after, now=candidate.at, timeout=_TIMEOUT),
+    )
+    report["facts"] = [
+        {"part": f.part, "name": f.name, "change": f.change, "detail": f.detail}
+        for f in diff.facts.facts
+    ]
+    report["cells"] = len(diff.cells)
+    report["changed"] = [
+        {"role": c.role, "action": c.action, "category": c.category, "verdict": c.verdict}
+        for c in diff.changed
+    ]
+    lines = [line for cell in diff.changed for line in _cell(cell, after)]
+    if diff.is_same:
+        return lines, "no answer changes"
+    counts = Counter(cell.verdict for cell in diff.changed)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return lines, f"of {len(diff.cells)} cells {told}"
+
+
+def _cell(cell: Cell, after: PolicyVersion) -> list[str]:
+    what = f"{cell.role}, {cell.action}" + (f" {cell.category}" if cell.category else "")
+    lines = [f"{cell.verdict}: {what}" + (f" ({cell.why})" if cell.why else "")]
+    for shown in (cell.more, cell.less):
+        if shown is not None:
+            words = shown.example.words(after.policies, after.roles)
+            lines.append(f"    {shown.before} becomes {shown.after}: {words}")
+    return lines
+
+
+def _replayed(candidate: Candidate, report: dict[str, Any]) -> str:
+    """What of the recorded past would have been otherwise; counts and roles, no names."""
+    if candidate.replay is None:
+        return "the recorded past was not replayed"
+    try:
+        found = candidate.replay()
+    except ChartgateError as exc:
+        report["replay"] = {"fault": str(exc)}
+        return f"the recorded past was not replayed: {exc}"
+    report["replay"] = {
+        "decisions": found.decisions,
+        "same": found.same,
+        "flipped": found.flipped,
+        "more": found.more,
+        "less": found.less,
+        "people": len(found.persons),
+        "apart": {str(why): count for why, count in found.apart},
+        "rows": [
+            {
+                "flip": row.flip,
+                "roles": row.roles,
+                "table": row.table,
+                "columns": row.columns,
+                "before": row.before,
+                "after": row.after,
+                "statements": row.statements,
+                "people": len(row.persons),
+            }
+            for row in found.rows
+        ],
+    }
+    if not found.flipped:
+        return f"none of {found.decisions} recorded decisions would differ"
+    return (
+        f"{found.flipped} of {found.decisions} recorded decisions would differ: {found.more} would "
+        f"have shown or changed more, {found.less} less, for {len(found.persons)} people"
+    )
 
 
 def _files(candidate: Candidate) -> dict[str, str]:
@@ -172,13 +295,6 @@ def _files(candidate: Candidate) -> dict[str, str]:
                 "added" if path not in before else "removed" if path not in after else "changed"
             )
     return words
-
-
-def _changed_files(candidate: Candidate) -> str:
-    words = _files(candidate)
-    if candidate.in_force is None:
-        return "nothing was in force before"
-    return ", ".join(f"{path} {word}" for path, word in words.items()) or "no file differs"
 
 
 # --- data maps -------------------------------------------------------------------------------

@@ -8,28 +8,23 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import psycopg
 
-from chartgate.adapters.audit_desk import read_event
 from chartgate.adapters.audit_sources import running
 from chartgate.adapters.control_plane import ControlPlane, open_control_plane
-from chartgate.adapters.log_reader import LogReader
 from chartgate.adapters.policy_desk import Done, PolicyDesk, find, inspect_store
 from chartgate.adapters.policy_files import read_bundle, read_map_bundle, write_bundle
 from chartgate.adapters.policy_in_force import Loaded, load, load_for, trusted_keys
 from chartgate.adapters.policy_store import NodeRow, PolicyStore, open_policy_store
-from chartgate.adapters.source_catalog import read_source
 from chartgate.adapters.state import Instance, State, default_root
 from chartgate.app.map_bundle import subject_of
 from chartgate.app.policy_bundle import Bundle
 from chartgate.app.policy_shelf import Inspected
 from chartgate.app.policy_stages import Candidate, Evidence, Stage
-from chartgate.app.session_views import Source
 from chartgate.cli import policy_store_render as shown
 from chartgate.cli import render
 from chartgate.cli.sign_in import actor, password_of
@@ -138,8 +133,10 @@ def push(path: Path, folder: Path | None, name: str | None, note: str, *, json: 
                     }
                 )
 
+        from chartgate.cli.policy_candidate import candidate_of
+
         def surroundings(bundle: Bundle, shelf: Shelf) -> Candidate:
-            return _candidate(store, subject, bundle, shelf, stack)
+            return candidate_of(store, subject, bundle, shelf, person, stack)
 
         progress.begin(subject, bundle)
         try:
@@ -187,7 +184,11 @@ def show(text: str, folder: Path | None, *, json: bool) -> int:
             and shown.is_reported(inspected.logged[row.id].event, report)
         }
     version = shelf.versions[content]
-    steps = [one for one in inspected.logged.values() if one.event.content == content]
+    steps = [
+        one
+        for one in inspected.logged.values()
+        if content in {one.event.content, one.event.previous}
+    ]
     if json:
         render.print_json(shown.version_json(subject, shelf, version, steps, reports, names))
     else:
@@ -276,36 +277,6 @@ def _bundle(path: Path) -> tuple[str, Bundle]:
         bundle = read_map_bundle(path)
         return subject_of(bundle), bundle
     return POLICIES, read_bundle(path)
-
-
-def _candidate(
-    store: Store, subject: str, bundle: Bundle, shelf: Shelf, stack: ExitStack
-) -> Candidate:
-    loaded = store.loaded()
-    log = LogReader(store.state.log_dir)
-    return Candidate(
-        subject=subject,
-        bundle=bundle,
-        in_force=store.store.bundle(subject, shelf.active) if shelf.active else None,
-        version=loaded.version,
-        data_map=loaded.data_map,
-        people=tuple(store.control.snapshot().persons.values()),
-        at=datetime.now(UTC),
-        source=_source(store, loaded, stack),
-        recorded=lambda: ((index, read_event(index, entry)) for index, entry in log.entries()),
-    )
-
-
-def _source(store: Store, loaded: Loaded, stack: ExitStack) -> Source | None:
-    instance = store.instance
-    try:
-        conninfo = stack.enter_context(
-            running(store.state.legacy_pg, instance.legacy, embedded=instance.embedded)
-        )
-        with psycopg.connect(conninfo, connect_timeout=5) as connection:
-            return read_source(connection, loaded.data_map.schema)
-    except (psycopg.Error, Misconfigured):
-        return None
 
 
 def _taken(store: PolicyStore, done: Done) -> list[tuple[NodeRow, float | None]]:

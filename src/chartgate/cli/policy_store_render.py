@@ -136,7 +136,7 @@ def show_version(
         table.add_row(
             str(one.index),
             _minute(one.event.at),
-            one.event.step.replace("_", " "),
+            _step(one.event, version.content),
             names.get(one.event.person, one.event.person),
             plain("; ".join(words)),
         )
@@ -267,6 +267,11 @@ def node_json(node: NodeRow, shelf: Shelf) -> dict[str, Any]:
 def is_reported(event: PolicyStep, report: str) -> bool:
     """Whether a stored report is the one whose hash the log holds."""
     return hashlib.sha256(report.encode()).hexdigest() == event.detail.get("report")
+
+
+def _step(event: PolicyStep, content: str) -> str:
+    words = event.step.replace("_", " ")
+    return words if event.content == content else f"replaced: {event.content[:12]} {words}"
 
 
 def _state(version: Version) -> str:
