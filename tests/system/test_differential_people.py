@@ -43,10 +43,21 @@ VISITS = [
     ("mwelby", "HPAYMT"),
     ("rpatel", "HPAYMT"),
     ("bclinician", None),
+    ("annself", None),
+    ("annmother", None),
+    ("annmother", "PWATRNY"),
+    ("researcher", None),
+    ("qanalyst", None),
+    ("labtech", None),
+    ("radiologist", None),
+    ("hrecords", None),
+    ("hrecords", "HLEGAL"),
 ]
 DEFAULTS = {
     "mwelby": "TREAT", "nadams": "TREAT", "rpatel": "PATADMIN", "bcoder": "HPAYMT",
-    "pofficer": "HCOMPL", "ddba": "HSYSADMIN", "bclinician": "TREAT",
+    "pofficer": "HCOMPL", "ddba": "HSYSADMIN", "bclinician": "TREAT", "annself": "PATRQT",
+    "annmother": "FAMRQT", "researcher": "HRESCH", "qanalyst": "HQUALIMP", "labtech": "TREAT",
+    "radiologist": "TREAT", "hrecords": "RECORDMGT",
 }  # fmt: skip
 CODE_SETS = {
     "synthea": {"": ("synthea_sud", "synthea_behavioral_health", "synthea_repro_sti_hiv", "reviewed")},
@@ -156,13 +167,15 @@ class World:
         with gate.admin() as raw:
             raw.execute(f"SET TimeZone = '{self.zone}'")
             self.rows = {name: self._table(raw, name) for name in self.shapes}
+            self.is_hospital = "encounter" in self.rows
+            queued = ("lab_order", "imaging_report") if self.is_hospital else ("medications",)
+            orders = {name: self._table(raw, name) for name in queued}
         self.keys: dict[str, set[Any]] = defaultdict(set)
         for name, shape in self.shapes.items():
             for column, label in shape.columns.items():
                 if label.domain is not None:
                     self.keys[label.domain] |= {row[column] for row in self.rows[name]}
         self.staff = {row["staff_id"]: row for row in self.rows["staff"]}
-        self.is_hospital = "encounter" in self.rows
         self.patients = "patient" if self.is_hospital else "patients"
         self.departments: dict[Any, set[str]] = defaultdict(set)
         self.queues: dict[Any, set[str]] = defaultdict(set)
@@ -183,14 +196,14 @@ class World:
                 if row["status"] == "active":
                     self.departments[row["patient_id"]].add("pharmacy")
                     self.queues[row["patient_id"]].add("pharmacy")
-            for row in self.rows["lab_order"]:
+            for row in orders["lab_order"]:
                 if row["status"] != "final" or row["ordered_at"].date() >= fresh:
                     self.queues[row["patient_id"]].add("laboratory")
-            for row in self.rows["imaging_report"]:
+            for row in orders["imaging_report"]:
                 if row["performed_at"].date() >= fresh:
                     self.queues[row["patient_id"]].add("radiology")
         else:
-            for row in self.rows["medications"]:
+            for row in orders["medications"]:
                 # two spellings of "still being taken"
                 if row["status"] == "active" if "status" in row else row["stop"] is None:
                     self.queues[row["patient"]].add("pharmacy")

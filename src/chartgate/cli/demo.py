@@ -24,7 +24,7 @@ from chartgate.cli.psql import address
 from chartgate.demo import tour
 from chartgate.demo.check import Report, checked
 from chartgate.demo.folder import reset as reset_folder
-from chartgate.demo.people import PEOPLE
+from chartgate.demo.people import EVERYBODY
 from chartgate.demo.run import PORT, Prepared, prepared, serving
 from chartgate.errors import Misconfigured
 
@@ -203,7 +203,7 @@ class Sheet:
                     "psql": self.psql(p.username),
                     "chartgate_psql": self.short_psql(p.username),
                 }
-                for p in PEOPLE
+                for p in EVERYBODY
             ],
             "queries": [{"title": q.title, "sql": q.sql} for q in self._layout.tries],
             "audit": self.audit(),
@@ -235,7 +235,7 @@ class Sheet:
             )
         out.print(table)
         others = ", ".join(
-            f"{p.username} ({p.title.lower()})" for p in PEOPLE if p.username not in tour.MAIN
+            f"{p.username} ({p.title.lower()})" for p in EVERYBODY if p.username not in tour.MAIN
         )
         out.print(f"Also there: {others}.")
         out.print(

@@ -32,6 +32,8 @@ class Person(NamedTuple):
     """What justifies the assignment: a ticket, an agreement."""
     hours: int | None = None
     """How long the assignment lasts; unlimited when absent."""
+    about_subject: bool = False
+    """Whether the assignment is about the one patient whom the demo speaks of."""
 
 
 class StaffMember(NamedTuple):
@@ -87,17 +89,43 @@ PEOPLE = (
         "BAA-77", 24 * 30,
     ),
     Person("oncdoc", "Olga Doc", "Attending physician", "physician", "oncology", "TREAT"),
+)  # fmt: skip
+
+
+FURTHER = (
     Person(
         "sofficer", "Selma Officer", "Security officer", "security_officer", "compliance", "HCOMPL"
     ),
+    Person("annself", "Ann, a patient", "Patient", "patient", "", "PATRQT", about_subject=True),
+    Person(
+        "annmother", "Ann's mother", "Personal representative", "proxy", "", "FAMRQT",
+        hours=24 * 365, about_subject=True,
+    ),
+    Person(
+        "hrecords", "Hanna Records", "Records clerk", "him_records", "records", "RECORDMGT",
+        "ROI-2041", 24 * 30, about_subject=True,
+    ),
+    Person(
+        "researcher", "Rosa Searcher", "Researcher", "researcher", "research", "HRESCH",
+        "IRB-0812", 24 * 365,
+    ),
+    Person("qanalyst", "Quinn Analyst", "Quality analyst", "quality_analyst", "quality", "HQUALIMP"),
+    Person(
+        "labtech", "Lena Tech", "Laboratory technologist", "lab_tech", "laboratory", "TREAT"
+    ),
+    Person("radiologist", "Rahel Radiologist", "Radiologist", "radiologist", "radiology", "TREAT"),
 )  # fmt: skip
+"""Who has an account without being in the directory of staff: the hospital's data stay the same
+whoever is added here."""
+
+EVERYBODY = (*PEOPLE, *FURTHER)
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Who else works there: title and number, by department. With the people above, 73 in all.
+# Who else works there: title and number, by department. With the people above, 72 in all.
 _OTHERS: dict[str, tuple[tuple[str, int], ...]] = {
     "cardiology": (("Attending physician", 3), ("Nurse", 3), ("Technician", 1)),
     "oncology": (("Attending physician", 3), ("Nurse", 3), ("Receptionist", 1)),

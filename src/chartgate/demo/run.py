@@ -56,9 +56,10 @@ from chartgate.demo.folder import (
     uninterrupted,
 )
 from chartgate.demo.generator import generate
-from chartgate.demo.people import PEOPLE
+from chartgate.demo.people import EVERYBODY
 from chartgate.demo.policy_bootstrap import bootstrap
 from chartgate.demo.shipped import shipped
+from chartgate.demo.tour import find_subject
 from chartgate.errors import ChartgateError, Misconfigured
 from chartgate.govern.policy_version import MAP, POLICIES
 from chartgate.model.event import Event, NodeStarted, NodeStopped, Recovered, encode
@@ -355,7 +356,10 @@ def _people(state: State, conninfo: str, roles: RoleBook, instance: Instance) ->
     with open_control_plane(conninfo) as control:
         keep_roles(control, roles)
         known = control.snapshot().persons
-        for person in PEOPLE:
+        subject = find_subject(instance.legacy, instance.source)
+        for person in EVERYBODY:
+            if person.about_subject and subject is None:  # these data have nobody to speak of
+                continue
             if person.role not in roles.roles:  # the version in force is somebody's own
                 continue
             control.upsert_person(person.username, person.full_name)
@@ -364,10 +368,11 @@ def _people(state: State, conninfo: str, roles: RoleBook, instance: Instance) ->
                 control.assign(
                     person.username,
                     person.role,
-                    person.department,
+                    person.department or None,
                     valid_from=now,
                     valid_until=now + timedelta(hours=person.hours) if person.hours else None,
                     reference=person.reference,
+                    patient=subject.key if subject and person.about_subject else None,
                 )
             password = secrets.token_urlsafe(18)
             verifier = mint_verifier(password, salt=secrets.token_bytes(16))

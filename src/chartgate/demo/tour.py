@@ -5,14 +5,16 @@ What a person sees is said here in a line for people to read; policies decide it
 holds the two together.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 from psycopg import sql
 
-from chartgate.demo.people import PEOPLE, Person
-from chartgate.demo.run import Prepared
+from chartgate.demo.people import EVERYBODY, Person
 from chartgate.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from chartgate.demo.run import Prepared
 
 MAIN = ("mwelby", "nadams", "rpatel", "bcoder", "pofficer", "ddba")
 """The six people of the tour, in the order in which they are shown."""
@@ -179,12 +181,20 @@ LAYOUTS = {
 
 def person(username: str) -> Person:
     """A demo person by login name."""
-    return next(p for p in PEOPLE if p.username == username)
+    return next(p for p in EVERYBODY if p.username == username)
 
 
-def subject(ready: Prepared) -> Subject:
+def subject(ready: "Prepared") -> Subject:
+    """The patient whom the demo speaks of."""
+    found = find_subject(ready.instance.legacy, ready.instance.source)
+    if found is None:
+        raise Misconfigured("none of these patients has a laboratory result: use other data")
+    return found
+
+
+def find_subject(conninfo: str, source: str) -> Subject | None:
     """A patient of Dr Welby's, who is not protected and has laboratory results."""
-    layout = LAYOUTS[ready.instance.source]
+    layout = LAYOUTS[source]
     # Names come from the table above, never from outside.
     query = sql.SQL(
         "SELECT p.{key}::text, p.{identifier}::text FROM {patient} p "
@@ -200,8 +210,6 @@ def subject(ready: Prepared) -> Subject:
         labs=sql.Identifier(layout.labs),
         lab_patient=sql.Identifier(layout.lab_patient),
     )
-    with psycopg.connect(ready.instance.legacy) as connection:
+    with psycopg.connect(conninfo) as connection:
         row = connection.execute(query).fetchone()
-    if row is None:
-        raise Misconfigured("none of these patients has a laboratory result: use other data")
-    return Subject(str(row[0]), str(row[1]))
+    return None if row is None else Subject(str(row[0]), str(row[1]))
