@@ -8,7 +8,7 @@ A decision looks up the tree of (action, principal type, resource type), which i
 policies whose scope admits them (``chartgate.targets.compiled_tree``).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from chartgate.cedar.ast import Binary, Expr, Is, Literal, Policy, PolicySet, Var
@@ -22,13 +22,12 @@ from chartgate.targets.compiled_conditions import Residual, residual_of
 from chartgate.targets.compiled_grants import FIRST_GRANT, Grants, Held
 from chartgate.targets.compiled_runtime import (
     NO_ATTRIBUTES,
-    Hierarchy,
     ancestors_of,
     reference_env,
 )
 from chartgate.targets.compiled_source import constant
 from chartgate.targets.compiled_tree import Builder, Node
-from chartgate.targets.entity_store import EntityView
+from chartgate.targets.entity_store import AnyEntities, EntityView, Hierarchy
 
 DENIED: Final = Answer(False, (), ())
 """No policy had anything to say."""
@@ -104,60 +103,52 @@ class CompiledPolicies:
         usually the resource. Plain dictionaries serve best as its attributes and as context.
         """
         # This is the hot path: every call that can be spared is.
-        above: frozenset[EntityUid]
-        attributes: Mapping[str, Value]
-        if entities.__class__ is EntityView:
-            above, attributes = entities.known(principal)
-        else:
-            above = entities.ancestors(principal)
-            entity = entities.get(principal)
-            attributes = NO_ATTRIBUTES if entity is None else entity.attrs
-        if own is not None and own.uid in above:
-            above = ancestors_of(entities, own, principal)
-            if own.uid == principal:
-                attributes = own.attrs
-        if own is not None and own.uid == resource:
-            described = own.attrs
-        else:
-            entity = entities.get(resource)
+        view: Any = entities if entities.__class__ is EntityView else AnyEntities(entities)
+        above, attributes = view.found.get(principal) or view.known(principal)
+        if own is None:
+            entity = view.get(resource)
             described = NO_ATTRIBUTES if entity is None else entity.attrs
-        groups: frozenset[EntityUid] | None = None
-        if self._grouped:
-            groups = ancestors_of(entities, own, action)
-            root = self._roots.get((action, principal[0], resource[0], groups))
         else:
-            root = self._roots.get((action, principal[0], resource[0]))
-        if root is None:
-            root = self._root(action, principal[0], resource[0], groups)
+            laid = own.uid
+            if laid in above:
+                above = ancestors_of(view, own, principal)
+                if laid == principal:
+                    attributes = own.attrs
+            if laid == resource:
+                described = own.attrs
+            else:
+                entity = view.get(resource)
+                described = NO_ATTRIBUTES if entity is None else entity.attrs
+        if self._grouped:
+            groups = ancestors_of(view, own, action)
+            root = self._roots.get((*action, principal[0], resource[0], groups))
+            if root is None:
+                root = self._root(action, principal[0], resource[0], groups)
+        else:
+            root = self._roots.get((action[0], action[1], principal[0], resource[0]))
+            if root is None:
+                root = self._root(action, principal[0], resource[0], None)
         found: list[int] = []
         root(
-            principal, above, attributes, action, resource, described, context, entities, own, (),
+            principal, above, attributes, action, resource, described, context, view, own, (),
             found.append,
         )  # fmt: skip
         granted = self._granted.get(principal)
         if granted is not None:
             granted.node(
-                principal, above, attributes, action, resource, described, context, entities, own,
-                (), found.append,
+                principal, above, attributes, action, resource, described, context, view, own, (),
+                found.append,
             )  # fmt: skip
         if not found:
             return DENIED
         known = self._answers.get(found[0] if len(found) == 1 else tuple(found))
         if known is not None:
             return known
-
-        def env() -> Env:
-            return reference_env(principal, action, resource, context, entities, own)
-
+        env = reference_env(principal, action, resource, context, entities, own)
         return self._answer(found, granted, env, forbid_error_denies=forbid_error_denies)
 
     def _answer(
-        self,
-        found: list[int],
-        granted: Held | None,
-        env: Callable[[], Env],
-        *,
-        forbid_error_denies: bool,
+        self, found: list[int], granted: Held | None, env: Env, *, forbid_error_denies: bool
     ) -> Answer:
         def policy(number: int) -> Policy:
             if number < FIRST_GRANT or granted is None:
@@ -171,7 +162,7 @@ class CompiledPolicies:
         ordered = [policy(n) for n in sorted(held)]
         forbids = tuple(p.id for p in ordered if p.effect == "forbid")
         permits = tuple(p.id for p in ordered if p.effect == "permit")
-        errors = tuple((p.id, _words(p, env())) for p in failed)
+        errors = tuple((p.id, _words(p, env)) for p in failed)
         answer = Answer(bool(permits) and not forbids, forbids or permits, errors)
         if not failed:
             if len(self._answers) >= _MOST_ANSWERS:
@@ -199,11 +190,9 @@ class CompiledPolicies:
         """
         if self._askable is not None and (action, principal, resource) not in self._askable:
             raise NotAskable("the schema does not let this action be asked of these types")
-        asked = (
-            (action, principal, resource, groups)
-            if self._grouped
-            else (action, principal, resource)
-        )
+        asked: tuple[object, ...] = (*action, principal, resource)
+        if self._grouped:
+            asked = (*asked, groups)
         named = action if action in self._by_action.named else _ANY_ACTION
         if self._actions is not None:
             groups = self._actions.get(action, frozenset((action,)))

@@ -9,7 +9,7 @@ which no generated local does.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from chartgate.cedar.ast import Expr, Pattern
 from chartgate.cedar.authorize import Answer
@@ -31,18 +31,9 @@ from chartgate.cedar.values import (
     key,
 )
 from chartgate.model.principal import EntityUid
+from chartgate.targets.entity_store import Hierarchy
 
-__all__ = ["MISSING", "NAMES", "NO_ATTRIBUTES", "Answer", "Failed", "Hierarchy", "reference_env"]
-
-
-class Hierarchy(Protocol):
-    """Entities as a decision needs them: attributes, tags and ancestors."""
-
-    def get(self, uid: EntityUid, /) -> Entity | None:
-        """The entity, or None."""
-
-    def ancestors(self, uid: EntityUid, /) -> frozenset[EntityUid]:
-        """Everything the entity is in, itself included."""
+__all__ = ["MISSING", "NAMES", "NO_ATTRIBUTES", "Answer", "Failed", "reference_env"]
 
 
 class Failed(Exception):

@@ -343,6 +343,8 @@ class Writer:
         value = constant(right)
         if value is not None:
             wanted = self.name(key(value))
+        elif len(b.text) == 1:
+            wanted = f'("entity", {b.text}[0], {b.text}[1])'
         else:
             kept = self.local()
             wanted = f'("entity", ({kept} := {b.text})[0], {kept}[1])'

@@ -36,7 +36,11 @@ from chartgate.targets.compiled_source import (
 Node: TypeAlias = Callable[..., None]
 
 ARGUMENTS: Final = "p, pa, pd, a, r, rd, c, E, o, g, out"
-_LEAF: Final = 3
+_GUARDED: Final = 3
+# What a split costs, in units of one policy written out: to look (an entity has a handful of
+# ancestors), how many branches are met, and to call one.
+_LOOKED: Final = {"attr": (1.0, 0.6), "self": (1.0, 0.1), "above": (3.0, 1.2)}
+_CALLED: Final = 1.2
 _DEEPEST: Final = 8
 _PAGE: Final = 64
 _CLASSES: Final[Mapping[Kind, str]] = {
@@ -110,14 +114,14 @@ class Builder:
         self, residuals: tuple[Residual, ...], known: Known, closed: frozenset[Axis], depth: int
     ) -> Node:
         lines: list[str] = []
-        guard = guard_for(residuals) if depth == 0 and len(residuals) > _LEAF else {}
+        guard = guard_for(residuals) if depth == 0 and len(residuals) > _GUARDED else {}
         writer = Writer(guard or known)
         if guard:
             table: dict[Any, Node] = {}
             self._later(residuals, NOTHING_KNOWN, closed, 1, table, 0, warm=False)
             lines += _guarded(writer, guard, f"{writer.place(table)}[0]({ARGUMENTS})")
             known = guard
-        while len(residuals) > _LEAF and depth < _DEEPEST:
+        while len(residuals) > 1 and depth < _DEEPEST:
             axis = _best_axis(residuals, known, closed)
             if axis is None:
                 break
@@ -204,8 +208,14 @@ def _guarded(writer: Writer, guard: Known, otherwise: str) -> Iterator[str]:
     checks = [_check(writer, path, kind) for path, kind in sorted(guard.items())]
     yield f"if not ({' and '.join(checks)}):"
     yield f" return {otherwise}"
-    entities = [f"{ATTRIBUTES[v]}[{writer.name(name)}]" for v, name in entity_paths(guard)]
-    yield f"g = ({''.join(f'X_anc(E, o, {entity}), ' for entity in entities)})"
+    above = []
+    for variable, name in entity_paths(guard):
+        entity, found = f"{ATTRIBUTES[variable]}[{writer.name(name)}]", writer.local()
+        above.append(found)
+        yield f"{found} = (E.found.get({entity}) or E.known({entity}))[0]"
+        yield f"if o is not None and o.uid in {found}:"
+        yield f" {found} = X_anc(E, o, {entity})"
+    yield f"g = ({''.join(f'{found}, ' for found in above)})"
 
 
 def _check(writer: Writer, path: Path, kind: Kind) -> str:
@@ -242,7 +252,7 @@ def _dispatch(writer: Writer, axis: Axis, table: dict[Any, Node]) -> Iterator[st
 def _best_axis(
     residuals: tuple[Residual, ...], known: Known, closed: frozenset[Axis]
 ) -> Axis | None:
-    """The split that leaves the fewest policies to be asked, if it takes enough of them."""
+    """The split that spares the most work, if one spares any."""
     taken: Counter[Axis] = Counter()
     values: dict[Axis, Counter[object]] = {}
     for residual in residuals:
@@ -253,14 +263,13 @@ def _best_axis(
                 taken[entry.axis] += 1
                 values.setdefault(entry.axis, Counter()).update(entry.values)
     best: Axis | None = None
-    least = float(len(residuals)) - 1
+    most = 0.0
     for axis, count in taken.items():
-        if count <= _LEAF or len(values[axis]) < 2:
-            continue
         sizes = values[axis].values()
-        # An entity has a handful of ancestors; an attribute has one value.
-        met = sum(size * size for size in sizes) / sum(sizes) * (2 if axis[0] == "above" else 1)
-        left = len(residuals) - count + met
-        if left < least:
-            best, least = axis, left
+        looked, met = _LOOKED[axis[0]]
+        # How many policies are met on average, by whoever meets any.
+        behind = sum(size * size for size in sizes) / max(1, sum(sizes))
+        spared = count - looked - met * (_CALLED + behind)
+        if spared > most:
+            best, most = axis, spared
     return best

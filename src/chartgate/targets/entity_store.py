@@ -11,7 +11,7 @@ one whose parents changed, so that whichever views share an entity share its anc
 
 from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from chartgate.cedar.entities import Entities, Entity
 from chartgate.cedar.values import Value
@@ -22,16 +22,28 @@ _MASK: Final = _TABLES - 1
 _NO_ATTRIBUTES: Final[Mapping[str, Value]] = {}
 
 
+class Hierarchy(Protocol):
+    """Entities as a decision needs them: attributes, tags and ancestors."""
+
+    def get(self, uid: EntityUid, /) -> Entity | None:
+        """The entity, or None."""
+
+    def ancestors(self, uid: EntityUid, /) -> frozenset[EntityUid]:
+        """Everything the entity is in, itself included."""
+
+
 class _Kept:
     """An entity with its ancestors, once they are known."""
 
-    __slots__ = ("ancestors", "entity", "known")
+    __slots__ = ("ancestors", "entity")
 
     def __init__(self, entity: Entity) -> None:
         self.entity: Final = entity
         self.ancestors: frozenset[EntityUid] | None = None
-        self.known: tuple[frozenset[EntityUid], Mapping[str, Value]] | None = None
 
+
+Known: TypeAlias = tuple[frozenset[EntityUid], Mapping[str, Value]]
+"""An entity's ancestors, itself included, and its attributes."""
 
 _Table: TypeAlias = dict[EntityUid, _Kept]
 _NOTHING: Final[_Table] = {}
@@ -40,10 +52,12 @@ _NOTHING: Final[_Table] = {}
 class EntityView:
     """All entities at one moment. Serves wherever ``chartgate.cedar.entities.Entities`` does."""
 
-    __slots__ = ("_tables",)
+    __slots__ = ("_tables", "found")
 
     def __init__(self, tables: list[_Table]) -> None:
         self._tables: Final = tables
+        self.found: Final[dict[EntityUid, Known]] = {}
+        """What ``known`` has already told of stored entities: one look-up on the hot path."""
 
     def get(self, uid: EntityUid, /) -> Entity | None:
         """The entity, or None."""
@@ -57,15 +71,14 @@ class EntityView:
             return frozenset((uid,))
         return kept.ancestors or self._fill(kept)
 
-    def known(self, uid: EntityUid, /) -> tuple[frozenset[EntityUid], Mapping[str, Value]]:
+    def known(self, uid: EntityUid, /) -> Known:
         """Ancestors and attributes at once."""
         kept = self._tables[hash(uid) & _MASK].get(uid)
         if kept is None:
+            # Not remembered: uids that callers make up must not fill the memory.
             return frozenset((uid,)), _NO_ATTRIBUTES
-        known = kept.known
-        if known is None:
-            known = kept.known = (kept.ancestors or self._fill(kept), kept.entity.attrs)
-        return known
+        found = self.found[uid] = (kept.ancestors or self._fill(kept), kept.entity.attrs)
+        return found
 
     def with_(self, *entities: Entity) -> Entities:
         """This view with some entities added or replaced, for one request."""
@@ -95,6 +108,25 @@ class EntityView:
                     reached.add(parent)
                     waiting.append(above.entity)
         kept.ancestors = found = frozenset(reached)
+        return found
+
+
+class AnyEntities:
+    """Any other hierarchy for the length of one request, with what a view has."""
+
+    __slots__ = ("_held", "ancestors", "found", "get")
+
+    def __init__(self, held: Hierarchy) -> None:
+        self._held: Final = held
+        self.get: Final = held.get
+        self.ancestors: Final = held.ancestors
+        self.found: Final[dict[EntityUid, Known]] = {}
+
+    def known(self, uid: EntityUid, /) -> Known:
+        """Ancestors and attributes at once."""
+        entity = self._held.get(uid)
+        attributes = _NO_ATTRIBUTES if entity is None else entity.attrs
+        found = self.found[uid] = (self._held.ancestors(uid), attributes)
         return found
 
 

@@ -1,0 +1,370 @@
+"""Policy decisions: Chartgate beside cedarpy, regorus, pycasbin and Cerbos, in one run.
+
+    python benchmarks/policy.py [--quick] [--json] [--cerbos PATH]
+
+The hospital of ``policy_family.py`` at four sizes, the same rules and the same requests for every
+engine. Answers are compared before anything is timed: a difference ends the run. Chartgate answers
+with full reasons, the record's own attributes laid over the entity store in each call. The slower an
+engine, the fewer requests it is given; for each the best of several rounds counts (least median),
+and the 99th percentile is that round's.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import policy_engines as engines
+import policy_family as family
+from policy_engines import Call
+from policy_family import Request, Rule
+
+from chartgate.adapters.engine_warmup import EngineLoader
+from chartgate.adapters.policy_files import load_policy_version
+from chartgate.app.engine import Engine, validated
+from chartgate.cedar.ast import Policy
+from chartgate.cedar.entities import Entity
+from chartgate.cedar.parse import parse_policies, parse_schema, policy_set
+from chartgate.cedar.values import CedarSet, DateTime
+from chartgate.model.principal import EntityUid
+from chartgate.targets.compiled import CompiledPolicies, compile_policies
+from chartgate.targets.entity_store import EntityStore, EntityView
+
+SIZES = (43, 1_000, 3_300, 10_000)
+PEOPLE = 1_000
+ASKED = [(EntityUid("Action", name), "User", "Record") for name in family.ACTIONS]
+# (engine, number of rules) -> requests a round; what is not listed is not run.
+COMPARED = {
+    "cedarpy": {43: 400, 1_000: 100, 3_300: 40, 10_000: 10},
+    "regorus": {43: 400, 1_000: 40, 3_300: 12},
+    "pycasbin": {43: 12, 1_000: 2},
+    "cerbos": {43: 200, 1_000: 60},
+}
+Figures = dict[str, Any]
+
+
+def percentile(taken: list[float], share: float) -> float:
+    ordered = sorted(taken)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without Python's cycle collector, which would be timed with whoever it interrupts."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def best_round(calls: list[Callable[[], Any]], rounds: int) -> tuple[float, float]:
+    """Median and 99th percentile in microseconds, of the round with the least median."""
+    clock = time.perf_counter_ns
+    found = []
+    with no_collection():
+        for _ in range(rounds):
+            taken = []
+            for call in calls:
+                before = clock()
+                call()
+                taken.append((clock() - before) / 1e3)
+            found.append((statistics.median(taken), percentile(taken, 0.99)))
+    return min(found)
+
+
+def ours(
+    compiled: CompiledPolicies, view: EntityView, requests: list[Request], rounds: int
+) -> tuple[float, float]:
+    """The same for Chartgate, without a function around each call."""
+    clock, decide = time.perf_counter_ns, compiled.decide
+    asked = [(r.person, r.action, r.record.uid, r.context, view, r.record) for r in requests]
+    found = []
+    with no_collection():
+        for _ in range(rounds):
+            taken = []
+            for one in asked:
+                before = clock()
+                decide(*one, forbid_error_denies=True)
+                taken.append((clock() - before) / 1e3)
+            found.append((statistics.median(taken), percentile(taken, 0.99)))
+    return min(found)
+
+
+def answers(
+    compiled: CompiledPolicies, view: EntityView, requests: list[Request]
+) -> list[tuple[bool, frozenset[str]]]:
+    found = []
+    for r in requests:
+        a = compiled.decide(
+            r.person, r.action, r.record.uid, r.context, view, r.record, forbid_error_denies=True
+        )
+        assert not a.errors
+        found.append((a.allowed, frozenset(a.determining)))
+    return found
+
+
+def compare(
+    name: str, calls: list[Call] | None, expected: list[Any], rounds: int
+) -> Figures | None:
+    """An engine's figures, once its answers are ours."""
+    if calls is None:
+        return None
+    for number, call in enumerate(calls):
+        allowed, reasons = call()
+        if allowed != expected[number][0] or reasons not in (None, expected[number][1]):
+            raise SystemExit(f"{name} answers request {number} otherwise: {allowed} {reasons}")
+    p50, p99 = best_round(calls, rounds)
+    return {"p50": p50, "p99": p99, "requests": len(calls)}
+
+
+def side_by_side(
+    rules: list[Rule], policies: tuple[Policy, ...], rounds: int, cerbos: str | None
+) -> Figures:
+    """Every engine at one size."""
+    size = len(rules)
+    departments = max(1, (size - 13) // 10)
+    requests = family.requests(2_000, PEOPLE, departments)
+    view = EntityStore(family.world(PEOPLE + 16)).view
+    compiled = compile_policies(policies)
+    for _ in compiled.warm(ASKED):
+        pass
+    expected = answers(compiled, view, requests)
+    p50, p99 = ours(compiled, view, requests, rounds * 2)
+    allowed = sum(allow for allow, _ in expected) / len(expected)
+    found: Figures = {"chartgate": {"p50": p50, "p99": p99, "requests": 2_000}, "allowed": allowed}
+    for name in COMPARED:
+        asked = requests[: COMPARED[name].get(size, 0)]
+        if not asked:
+            continue
+        if name == "cerbos":
+            with engines.cerbos(cerbos, rules, asked) as calls:
+                found[name] = compare(name, calls, expected, rounds)
+        else:
+            found[name] = compare(name, getattr(engines, name)(rules, asked), expected, rounds)
+    return found
+
+
+def by_entities(policies: tuple[Policy, ...], counts: tuple[int, ...], rounds: int) -> Figures:
+    """Decisions and updates as the entity store grows."""
+    compiled = compile_policies(policies)
+    for _ in compiled.warm(ASKED):
+        pass
+    found: Figures = {}
+    for count in counts:
+        entities = family.world(count)
+        before = time.perf_counter()
+        store = EntityStore(entities)
+        loaded = time.perf_counter() - before
+        people = len(entities) - len(family.ROLES) - len(family.PURPOSES)
+        requests = family.requests(2_000, people, 90)
+        answers(compiled, store.view, requests)
+        p50, p99 = ours(compiled, store.view, requests, rounds)
+        taken = []
+        for number in range(min(people, 300)):
+            changed = family.person(number)
+            one = Entity(
+                changed.uid, {**changed.attrs}, changed.parents ^ {EntityUid("Role", "lab")}
+            )
+            before = time.perf_counter()
+            store.update(one)
+            taken.append((time.perf_counter() - before) * 1e6)
+        before = time.perf_counter()
+        store.update(Entity(EntityUid("Role", "lab"), {}, frozenset()))
+        role = (time.perf_counter() - before) * 1e3
+        found[str(len(entities))] = {
+            "p50": p50, "p99": p99, "load_ms": loaded * 1e3,
+            "update_p50": statistics.median(taken), "role_ms": role,
+        }  # fmt: skip
+    return found
+
+
+def memory(policies: tuple[Policy, ...]) -> Figures:
+    """Bytes a policy: the compiled tree, warmed up whole; the policies themselves not counted."""
+    gc.collect()
+    tracemalloc.start()
+    compiled = compile_policies(policies)
+    for _ in compiled.warm(ASKED):
+        pass
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"policies": len(policies), "bytes_per_policy": held / len(policies)}
+
+
+def cold_start(policies: tuple[Policy, ...], parsed: float) -> Figures:
+    """From policies in memory to the first answer, to a whole tree; reading their text beside it."""
+    view = EntityStore(family.world(PEOPLE)).view
+    r = family.requests(1, 100, 90)[0]
+    gc.collect()
+    before = time.perf_counter()
+    compiled = compile_policies(policies)
+    answers(compiled, view, [r])
+    first = time.perf_counter() - before
+    for _ in compiled.warm(ASKED):
+        pass
+    whole = time.perf_counter() - before
+    return {"policies": len(policies), "parse_s": parsed, "first_answer_s": first, "warm_s": whole}
+
+
+def swap(policies: tuple[Policy, ...], seconds: float) -> Figures:
+    """Latency of one busy thread, steady and while versions are compiled and put in force."""
+    schema = parse_schema(family.SCHEMA, "family.cedarschema")
+    versions = [
+        validated(policy_set(policies[:n]), schema) for n in (len(policies), len(policies) - 7)
+    ]
+    engine = Engine(versions[0], family.world(PEOPLE + 16))
+    asked = [
+        (r.person, r.action, r.record.uid, r.context, r.record)
+        for r in family.requests(2_000, PEOPLE, (len(policies) - 13) // 10)
+    ]
+    clock = time.perf_counter_ns
+
+    def measure(until: Callable[[], bool]) -> list[float]:
+        taken: list[float] = []
+        while not until():
+            for one in asked[:200]:
+                before = clock()
+                engine.decide(*one)
+                taken.append((clock() - before) / 1e3)
+        return taken
+
+    for one in asked:
+        engine.decide(*one)
+    end = time.perf_counter() + seconds
+    with no_collection():
+        steady = measure(lambda: time.perf_counter() > end)
+    swaps = max(2, int(seconds * 2))
+    done = threading.Event()
+    with EngineLoader(engine) as loader:
+        loads = [loader.load(versions[(n + 1) % 2]) for n in range(swaps)]
+        loads[-1].add_done_callback(lambda _: done.set())
+        with no_collection():
+            during = measure(done.is_set)
+        for load in loads:
+            load.result()
+    return {
+        "policies": len(policies), "swaps": swaps, "steady_p50": statistics.median(steady),
+        "steady_p99": percentile(steady, 0.99), "swap_p50": statistics.median(during),
+        "swap_p99": percentile(during, 0.99), "decisions_during": len(during),
+    }  # fmt: skip
+
+
+def shipped(rounds: int) -> Figures:
+    """Chartgate's own policies at the enforcement point: every role, label and view."""
+    version = load_policy_version(Path(__file__).resolve().parents[1] / "policies")
+    oncology = CedarSet.of([EntityUid("Department", "oncology")])
+    people = [
+        Entity(
+            EntityUid("User", role),
+            {"departments": oncology, "references": CedarSet.of([])},
+            frozenset({EntityUid("Role", role)}),
+        )
+        for role in version.roles.roles
+    ]
+    engine = Engine(version, people)
+    context = {"purpose": EntityUid("Purpose", "TREAT"), "now": DateTime(0), "source": "hospital"}
+    calls: list[Callable[[], Any]] = []
+    for one in people:
+        for label in version.schema.entities["Category"].enum or ():
+            record = Entity(
+                EntityUid("Record", "asked"),
+                {
+                    "category": EntityUid("Category", label),
+                    "departments": oncology,
+                    "care_team": CedarSet.of([one.uid]),
+                },
+            )
+            asked = (one.uid, EntityUid("Action", "view"), record.uid, context, record)
+            calls.append(lambda asked=asked: engine.decide(*asked))
+    for call in calls:
+        call()
+    p50, p99 = best_round(calls, rounds)
+    return {"policies": len(version.policies), "requests": len(calls), "p50": p50, "p99": p99}
+
+
+def told(figures: Figures) -> None:
+    """The figures as tables."""
+    print("\nmicroseconds a decision: median / 99th percentile (times Chartgate's median)")
+    for size, row in figures["sizes"].items():
+        mine = row["chartgate"]
+        print(f"  {size:>6} policies, {row['allowed']:.0%} allowed")
+        print(f"      chartgate  {mine['p50']:9.2f} / {mine['p99']:9.2f}")
+        for name in COMPARED:
+            if name not in row:
+                continue
+            theirs = row[name]
+            if theirs is None:
+                print(f"      {name:10} not installed")
+                continue
+            ratio = theirs["p50"] / mine["p50"]
+            print(f"      {name:10} {theirs['p50']:9.0f} / {theirs['p99']:9.0f}   x {ratio:,.0f}")
+    print(f"\nentities, at {figures['entity_policies']} policies")
+    for count, row in figures["entities"].items():
+        print(
+            f"  {count:>6}: {row['p50']:.2f} / {row['p99']:.2f} µs a decision; loaded in "
+            f"{row['load_ms']:.0f} ms; one person changed {row['update_p50']:.0f} µs; a role that "
+            f"people hold changed {row['role_ms']:.1f} ms"
+        )
+    own, cold, kept, moved = (figures[k] for k in ("shipped", "cold", "memory", "swap"))
+    print(f"\nChartgate's own {own['policies']} policies: {own['p50']:.2f} / {own['p99']:.2f} µs")
+    print(
+        f"cold start, {cold['policies']} policies: first answer {cold['first_answer_s']:.2f} s after "
+        f"they are read, whole tree {cold['warm_s']:.2f} s; reading their text, by cedarpy, "
+        f"{cold['parse_s']:.2f} s more"
+    )
+    print(f"memory: {kept['bytes_per_policy'] / 1024:.1f} KiB a policy at {kept['policies']}")
+    print(
+        f"swap, {moved['policies']} policies, {moved['swaps']} swaps under load: p99 "
+        f"{moved['swap_p99']:.1f} µs, steady {moved['steady_p99']:.1f} µs "
+        f"(x {moved['swap_p99'] / moved['steady_p99']:.2f}); median {moved['swap_p50']:.1f}, "
+        f"steady {moved['steady_p50']:.1f} µs"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--cerbos", help="the cerbos binary, if it is not on the PATH")
+    options = parser.parse_args()
+    rounds = 3 if options.quick else 7
+    sizes = SIZES[:2] if options.quick else SIZES
+    rules = family.rules(max(sizes))
+    before = time.perf_counter()
+    policies = parse_policies({"family": "\n".join(family.cedar(r) for r in rules)}).policies
+    parsed = time.perf_counter() - before
+    # What lives as long as the run is no work for the collector.
+    gc.collect()
+    gc.freeze()
+    cerbos = engines.cerbos_binary(options.cerbos)
+    some = min(1_000, len(policies))
+    figures: Figures = {
+        "python": sys.version.split()[0],
+        "cold": cold_start(policies, parsed),
+        "sizes": {str(n): side_by_side(rules[:n], policies[:n], rounds, cerbos) for n in sizes},
+        "entity_policies": some,
+        "entities": by_entities(
+            policies[:some], (10, 1_000) if options.quick else (10, 1_000, 50_000), rounds
+        ),
+        "shipped": shipped(rounds),
+        "memory": memory(policies[:some]),
+        "swap": swap(policies[:some], 1 if options.quick else 4),
+    }
+    if options.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        told(figures)
+
+
+if __name__ == "__main__":
+    main()
