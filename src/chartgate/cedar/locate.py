@@ -15,7 +15,8 @@ from chartgate.cedar.lex import token_starts
 MAX_SEARCHED: Final = 64 * 1024
 
 _ENDED_EARLY: Final = "unexpected end of input"
-_QUOTED: Final = re.compile(r"`([^`]+)`")
+# "`foo` is not a valid function", "this identifier is reserved and cannot be used: if"
+_QUOTED: Final = re.compile(r"`([^`]+)`|: ([A-Za-z_][A-Za-z_0-9]*)\Z")
 
 
 def fault_at(text: str, reason: str, parse: Callable[[str], object]) -> int:
@@ -26,7 +27,7 @@ def fault_at(text: str, reason: str, parse: Callable[[str], object]) -> int:
     if reason.startswith("unexpected token"):
         return _first_bad(text, tokens, parse)
     # Other faults name what they dislike: a function, an escape. Told only if it is there once.
-    for word in _QUOTED.findall(reason):
+    for word in (found[1] or found[2] for found in _QUOTED.finditer(reason)):
         found = [start for start, token in tokens if word == token]
         inside = [
             start + token.index(word)

@@ -36,24 +36,28 @@ def run_list(folder: Path | None, clause: str | None, role: str | None, *, json:
     from rich.table import Table
 
     out = render.console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Policy", "Who", "What", "Clause", "Owner", "Review"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
+    # Ids are looked for by eye and copied: they are never broken.
+    width = max((len(row.id) for row in rows), default=0)
+    table.add_column("Policy", min_width=min(width, 40), overflow="fold")
+    for heading in ("What", "Clause, owner, review"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(
-            render.plain(f"{row.effect} {row.id}"),
-            *map(
-                render.plain,
-                (row.who, row.what, row.clause, row.owner, row.review),
-            ),
+            render.plain(row.id) + "\n" + render.plain(f"{row.effect} {_spaced(row.who)}"),
+            render.plain(_spaced(row.what)),
+            "\n".join(render.plain(text) for text in (row.clause, row.owner, row.review)),
         )
+        table.add_row("", "", "")
     if rows:
         out.print(table)
-    about = "".join(
-        (
-            f" that serve {wanted}" if wanted is not None else "",
-            f" that concern {role}" if role is not None else "",
-        )
-    )
+    asked = [f"serve {wanted}"] if wanted is not None else []
+    asked += [f"concern {role}"] if role is not None else []
+    about = f" that {' and '.join(asked)}" if asked else ""
     out.print(f"{len(rows)} of {len(version.policies)} policies{about}.")
     return 0 if rows else 1
+
+
+def _spaced(name: str) -> str:
+    # view_summary, psychotherapy_notes: read as words, and broken between them.
+    return name.replace("_", " ")

@@ -51,7 +51,15 @@ def print_json(answer: object, *, indent: int = 2) -> None:
     encoded = msgspec.json.encode(answer)
     if indent:
         encoded = msgspec.json.format(encoded, indent=indent)
-    sys.stdout.write(encoded.decode() + "\n")
+    # What could steer a terminal is escaped, which to a program is the same text.
+    shown = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in encoded.decode())
+    sys.stdout.write(shown + "\n")
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be")
+    pairs = (units[at : at + 2] for at in range(0, len(units), 2))
+    return "".join(f"\\u{int.from_bytes(pair):04x}" for pair in pairs)
 
 
 def show_who(
