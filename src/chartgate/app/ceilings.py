@@ -116,7 +116,7 @@ def _cell(
     found = prover.search(
         Who((role,), others=others),
         Target("Record", (VIEW_ACTIONS[above],), (category,)),
-        lambda question: question.reached(above),
+        lambda question, _: question.reached(above),
         lambda example: example.level(version.policies, version.roles) >= above,
     )
     seconds = clock() - started

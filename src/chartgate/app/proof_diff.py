@@ -21,7 +21,7 @@ from chartgate.cedar.ast import Expr, Literal
 from chartgate.cedar.schema import Action, Attribute, EntityType, RecordType, Schema
 from chartgate.model.disclosure import VIEW_ACTIONS
 from chartgate.targets.smt.gate import Ground, Question, Shared
-from chartgate.targets.smt.logic import Truth, any_of, both, negated
+from chartgate.targets.smt.logic import Truth, both, negated
 from chartgate.targets.smt.solve import Nothing, Unknown
 from chartgate.targets.smt.symbols import Unencodable, name_of
 from chartgate.targets.smt.universe import Closed
@@ -60,22 +60,46 @@ class Comparison:
         )
 
     def differences(
-        self, role: str, action: str, category: str | None = None, *, others: bool = False
+        self, role: str | None, action: str, category: str | None = None, *, others: bool = False
     ) -> Difference:
         """What changes for people of a role, for one action on records of one category.
 
-        ``others``: they may hold other roles beside, as long as the permit comes from this one.
+        ``role``: ``None`` for people of any role. ``others``: they may hold other roles beside, as
+        long as the permit comes from this one.
         """
-        if self._unlike:
-            unknown = Unknown(self._unlike)
-            return Difference(unknown, unknown)
-        who = Who((role,), others=others)
-        if self._is_untouched(who, action):
-            return Difference(Nothing(), Nothing())
         return Difference(
-            self._search(who, action, category, self._new, self._old),
-            self._search(who, action, category, self._old, self._new),
+            self.newly_allowed(role, action, category, others=others),
+            self.newly_denied(role, action, category, others=others),
         )
+
+    def newly_allowed(
+        self, role: str | None, action: str, category: str | None = None, *, others: bool = False
+    ) -> Found:
+        """What the second version allows and the first does not."""
+        return self._newly(role, action, category, self._new, self._old, others=others)
+
+    def newly_denied(
+        self, role: str | None, action: str, category: str | None = None, *, others: bool = False
+    ) -> Found:
+        """What the first version allows and the second does not."""
+        return self._newly(role, action, category, self._old, self._new, others=others)
+
+    def _newly(
+        self,
+        role: str | None,
+        action: str,
+        category: str | None,
+        allows: Prover,
+        denies: Prover,
+        *,
+        others: bool,
+    ) -> Found:
+        if self._unlike:
+            return Unknown(self._unlike)
+        who = Who(() if role is None else (role,), others=others)
+        if self._is_untouched(who, action):
+            return Nothing()
+        return self._search(who, action, category, allows, denies)
 
     def _is_untouched(self, who: Who, action: str) -> bool:
         """Whether both versions have the same policies about such people and such an action."""
@@ -113,11 +137,9 @@ class Comparison:
 
 
 def _newly(who: Who, target: Target, allows: Prover, denies: Prover) -> Found:
-    def wanted(question: Question) -> Truth:
+    def wanted(question: Question, name: str) -> Truth:
         other = denies.question(question.scene.who, target)
-        return any_of(
-            both(question.allowed(name), negated(other.allowed(name))) for name in target.actions
-        )
+        return both(question.allowed(name), negated(other.allowed(name)))
 
     def stands(example: Example) -> bool:
         return _is_allowed(allows, example) and not _is_allowed(denies, example)

@@ -1,6 +1,10 @@
 """What exactly a proof is of, in words: over whom, over what, under which conditions."""
 
+from typing import Final
+
 from chartgate.app.invariants import Invariant
+
+_FEW: Final = 6
 
 
 def claimed(invariant: Invariant) -> str:
@@ -72,6 +76,8 @@ def _bounds(i: Invariant, of: str) -> str:
 
 
 def _policies(i: Invariant) -> str:
+    if len(i.policies) > _FEW:
+        return f"Each of the {len(i.policies)} policies named"
     return f"Each of {', '.join(i.policies)}" if i.policies else "Every policy"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, pairwise
-from typing import Final, TypeAlias
+from typing import Final
 from typing import Literal as OneOf
 
 from chartgate.app.ceilings import Cell, ceilings_of, prove_ceilings
@@ -16,7 +16,7 @@ from chartgate.app.invariants import Invariant, invariants_of
 from chartgate.app.policy_bundle import CEILINGS, PolicyVersion
 from chartgate.app.proof_example import Example
 from chartgate.app.proof_words import claimed
-from chartgate.app.prover import Found, Prover, Stands, Target, Who
+from chartgate.app.prover import Found, Prover, Stands, Target, Wanted, Who
 from chartgate.cedar.ast import Expr, Policy
 from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.targets.smt.gate import Question
@@ -24,7 +24,6 @@ from chartgate.targets.smt.logic import Truth, agree, all_of, any_of, both, eith
 from chartgate.targets.smt.solve import Nothing, Unknown
 
 Verdict = OneOf["proved", "violated", "unknown"]
-_Asks: TypeAlias = Callable[[Question, str], Truth]
 _ANYONE: Final = Who()
 _ALONE: Final = Who(others=False, only=True)
 _LEVELS: Final = {action: level for level, action in VIEW_ACTIONS.items()}
@@ -332,7 +331,7 @@ class _Claim:
         # what this policy does, so a request that was found may fall, and none found is a proof.
         return self._first(policy, (_ALONE, _ANYONE), differs, stands)
 
-    def _first(self, policy: Policy, whom: Iterable[Who], wanted: _Asks, stands: Stands) -> Found:
+    def _first(self, policy: Policy, whom: Iterable[Who], wanted: Wanted, stands: Stands) -> Found:
         """Some request of any kind that the policy is about."""
         last: Found = Nothing()
         for who in whom:
@@ -353,17 +352,15 @@ class _Claim:
         self,
         who: Who,
         target: Target,
-        broken: _Asks,
+        broken: Wanted,
         stands: Stands,
         *,
         about: Policy | None = None,
     ) -> Found:
-        def wanted(question: Question) -> Truth:
-            return any_of(
-                broken(question, action)
-                for action in target.actions
-                if about is None or question.is_about(about, action)
-            )
+        def wanted(question: Question, action: str) -> Truth:
+            if about is not None and not question.is_about(about, action):
+                return False
+            return broken(question, action)
 
         # Where an example is all that is asked for, any will do.
         return self._prover.search(who, target, wanted, stands, plain=about is None)

@@ -31,7 +31,8 @@ from chartgate.targets.smt.symbols import SymEntity, SymMeasure, SymSet, SymStri
 from chartgate.targets.smt.universe import Closed
 
 Found: TypeAlias = Example | Nothing | Unknown
-Wanted: TypeAlias = Callable[[Question], Truth]
+Wanted: TypeAlias = Callable[[Question, str], Truth]
+"""What is looked for, for one of the target's actions."""
 Stands: TypeAlias = Callable[[Example], bool]
 
 SPURIOUS: Final = "the solver's counterexample did not stand up to evaluation"
@@ -120,10 +121,10 @@ class Prover:
         """
         try:
             question = self.question(who, target)
-            model = self._ask(question, wanted(question))
+            model = self._ask(question, _any_action(question, target, wanted))
             if isinstance(model, Nothing | Unknown):
                 return model
-            if not plain and (example := self._example(question, model, target, stands)):
+            if not plain and (example := _example(question, model, target, wanted, stands)):
                 return example
             # There seems to be one: the plainest is looked for first.
             return self._plainest(who, target, wanted, stands)
@@ -135,7 +136,7 @@ class Prover:
         reason = Unknown(SPURIOUS)
         for whom in dict.fromkeys((alone, who)):
             question = self.question(whom, target)
-            broken = wanted(question)
+            broken = _any_action(question, target, wanted)
             for wish in dict.fromkeys(self._wishes(question, target.actions)):
                 model = self._ask(question, both(broken, wish))
                 if isinstance(model, Nothing):
@@ -143,19 +144,9 @@ class Prover:
                 if isinstance(model, Unknown):
                     reason = model
                     continue
-                if example := self._example(question, model, target, stands):
+                if example := _example(question, model, target, wanted, stands):
                     return example
         return reason
-
-    def _example(
-        self, question: Question, model: Model, target: Target, stands: Stands
-    ) -> Example | None:
-        reading = Reading(question.scene.universe, model, NAMES)
-        for action in target.actions:
-            example = example_of(question, reading, action)
-            if stands(example):
-                return example
-        return None
 
     def _ask(self, question: Question, formula: Truth) -> Model | Nothing | Unknown:
         return question.scene.session.satisfiable(
@@ -204,6 +195,23 @@ class Prover:
             codes = [universe.code(EntityUid("Purpose", n)) for n in listed]
             wishes.append(implies(held, any_of(same_number(purpose.code, c) for c in codes)))
         return all_of(wishes)
+
+
+def _any_action(question: Question, target: Target, wanted: Wanted) -> Truth:
+    return any_of(wanted(question, action) for action in target.actions)
+
+
+def _example(
+    question: Question, model: Model, target: Target, wanted: Wanted, stands: Stands
+) -> Example | None:
+    """The model's request, for an action of which it says what is looked for; decided again."""
+    reading = Reading(question.scene.universe, model, NAMES)
+    for action in target.actions:
+        if reading.truth(wanted(question, action)):
+            example = example_of(question, reading, action)
+            if stands(example):
+                return example
+    return None
 
 
 _SELDOM: Final = frozenset({"patients", "references"})

@@ -6,7 +6,6 @@ the policies answer by themselves needs no solver.
 """
 
 from collections.abc import Iterable
-from functools import reduce
 from typing import TypeAlias
 
 import z3
@@ -45,14 +44,30 @@ def implies(left: Truth, right: Truth) -> Truth:
 
 def all_of(truths: Iterable[Truth]) -> Truth:
     """Every one of them; of none: true."""
-    start: Truth = True
-    return reduce(both, truths, start)
+    parts = _open(truths, absorbing=False)
+    if parts is None:
+        return False
+    return z3.And(*parts) if len(parts) > 1 else next(iter(parts), True)
 
 
 def any_of(truths: Iterable[Truth]) -> Truth:
     """Some of them; of none: false."""
-    start: Truth = False
-    return reduce(either, truths, start)
+    parts = _open(truths, absorbing=True)
+    if parts is None:
+        return True
+    return z3.Or(*parts) if len(parts) > 1 else next(iter(parts), False)
+
+
+def _open(truths: Iterable[Truth], *, absorbing: bool) -> list[z3.BoolRef] | None:
+    """What is not known, each once; None when one of them settles it."""
+    parts: dict[int, z3.BoolRef] = {}
+    for truth in truths:
+        if isinstance(truth, bool):
+            if truth is absorbing:
+                return None
+        else:
+            parts.setdefault(truth.get_id(), truth)
+    return list(parts.values())
 
 
 def chosen(test: Truth, then: Truth, otherwise: Truth) -> Truth:
