@@ -332,14 +332,15 @@ def _ask(scenario: Scenario, asking: Asking) -> LevelAnswer | ActionAnswer:
         return may_govern(asking, scenario.asks)
     if row is None:
         return may_read_log(asking, scenario.asks)
-    record = _record(row, scenario.who)
+    record = record_of(row, scenario.who)
     labels = (row.category, *row.labels)
     if scenario.asks == "view":
         return level_of_labels(asking, record, labels)
     return may_change(asking, scenario.asks, record, labels)
 
 
-def _record(row: Row, who: Person) -> Mapping[str, Value]:
+def record_of(row: Row, who: Person) -> Mapping[str, Value]:
+    """The row's attributes as Cedar sees them, without the category."""
     people = [who.uid if name == SELF else name for name in row.care_team]
     attributes: dict[str, Value] = {
         "departments": _uids("Department", row.departments),
