@@ -209,9 +209,17 @@ class Question:
         return self.scene.relevant(action, self.thing, effect)
 
     def is_about(self, policy: Policy, action: str) -> bool:
-        """Whether a policy's scope leaves the action and the person open."""
-        about = self.scene.relevant(action, self.thing, policy.effect)
-        return any(known is policy for known in about)
+        """Whether a policy's scope leaves the action and the person open.
+
+        The levels of viewing answer one another: a permit for ``view`` that a forbid cuts short
+        still decides ``view_masked``, and a forbid of ``view_masked`` decides ``view``.
+        """
+        views = tuple(VIEW_ACTIONS.values())
+        return any(
+            known is policy
+            for name in (views if action in views else (action,))
+            for known in self.scene.relevant(name, self.thing, policy.effect)
+        )
 
     def some(self, effect: str, action: str, *, but: str | None = None) -> Truth:
         """Whether some policy (but one) counts for an action."""
