@@ -212,10 +212,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a policy was written."""
+    """Where a policy was written; the column is that of its first token.
+
+    Column 0: its text was generated, so that places in the text are none of the file.
+    """
 
     file: str
     line: int
+    column: int = field(default=1, compare=False)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

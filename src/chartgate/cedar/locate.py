@@ -39,6 +39,16 @@ def fault_at(text: str, reason: str, parse: Callable[[str], object]) -> int:
     return 0
 
 
+def named_at(text: str, reason: str) -> int:
+    """The offset of the first thing that ``reason`` names, where it stands there once; else 0."""
+    found = _QUOTED.search(reason)
+    if found is None or len(text) > MAX_SEARCHED:
+        return 0
+    names = {found[0], found[1], f'"{found[1]}"'}
+    starts = [start for start, token in token_starts(text) if token in names]
+    return starts[0] if len(starts) == 1 else 0
+
+
 def _first_bad(text: str, tokens: list[tuple[int, str]], parse: Callable[[str], object]) -> int:
     low, high = 0, len(tokens) - 1
     while low < high:

@@ -94,7 +94,7 @@ def _policy(
         # Ids are cited in logs and messages, one to a line.
         if not policy_id.isprintable() or " " in policy_id:
             raise est.UnknownForm("the @id holds a blank or a character that does not print")
-        return est.policy(form, policy_id, Origin(file, piece.line), piece.text)
+        return est.policy(form, policy_id, Origin(file, piece.line, piece.column), piece.text)
     except RecursionError:
         reason: object = f"the condition is nested more than {est.MAX_DEPTH} operators deep"
     except (ValueError, est.UnknownForm) as fault:

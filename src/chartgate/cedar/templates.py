@@ -48,7 +48,7 @@ def link(template: Policy, new_id: str, values: Mapping[str, EntityUid]) -> Poli
     if not new_id or not new_id.isprintable() or " " in new_id:
         raise InvalidPolicies(f"{where}: a link's id is not empty and holds no blank")
     made = template.link(new_id, dict(values))
-    return replace(made, text=policy_text(made))
+    return replace(made, text=policy_text(made), origin=replace(made.origin, column=0))
 
 
 def with_links(policies: PolicySet, links: Iterable[Link], schema: Schema | None) -> PolicySet:

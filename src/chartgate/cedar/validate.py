@@ -13,8 +13,9 @@ from typing import Final
 
 import cedarpy
 
-from chartgate.cedar.ast import PolicySet
-from chartgate.cedar.lex import InvalidPolicies, check_unicode, one_line
+from chartgate.cedar.ast import Policy, PolicySet
+from chartgate.cedar.lex import InvalidPolicies, Piece, check_unicode, one_line
+from chartgate.cedar.locate import named_at
 from chartgate.cedar.schema import Action, Schema
 from chartgate.cedar.schema_json import read_json
 from chartgate.cedar.schema_names import Declarations, resolve
@@ -67,6 +68,14 @@ def _environments(actions: Iterable[Action]) -> int:
     return sum(len(action.principals) * len(action.resources) for action in actions)
 
 
+def _place(policy: Policy, reason: str) -> str:
+    origin = policy.origin
+    if not origin.column:
+        return str(origin)
+    offset = named_at(policy.text, reason)
+    return f"{origin.file}:{Piece(policy.text, origin.line, origin.column).place(offset)}"
+
+
 def validate(policy_set: PolicySet, schema: Schema) -> None:
     """Raises ``InvalidPolicies`` with every fault that Cedar's strict validator finds."""
     policies = policy_set.policies
@@ -81,7 +90,8 @@ def validate(policy_set: PolicySet, schema: Schema) -> None:
         reason = one_line(_OWN_ID.sub("", error.error))
         if position.isdecimal() and int(position) < len(policies):
             policy = policies[int(position)]
-            problems.append((int(position), f"{policy.origin}: policy {policy.id}: {reason}"))
+            place = _place(policy, reason)
+            problems.append((int(position), f"{place}: policy {policy.id}: {reason}"))
         else:
             problems.append((-1, f"{schema.file}:1: {reason}"))
     if not result.validation_passed or problems:

@@ -148,10 +148,10 @@ def test_every_validation_fault_names_file_line_and_policy() -> None:
         validate(policies, schema)
     found = refused.value.problems
     assert [problem.split(": ")[:2] for problem in found] == [
-        ["a.cedar:2", "policy one"],
-        ["a.cedar:2", "policy one"],
-        ["b.cedar:2", "policy three"],
-        ["b.cedar:2", "policy three"],
+        ["a.cedar:3:18", "policy one"],
+        ["a.cedar:3:42", "policy one"],
+        ["b.cedar:2:1", "policy three"],
+        ["b.cedar:2:1", "policy three"],
     ]
     assert "salary" in str(refused.value)
     assert "policy0" not in str(refused.value)

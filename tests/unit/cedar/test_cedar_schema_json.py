@@ -123,7 +123,7 @@ def test_policies_are_validated_against_a_json_schema() -> None:
     validate(parse_policies({"a": text.format("principal.level > 1")}), read(DOCUMENT))
     with pytest.raises(InvalidPolicies) as refused:
         validate(parse_policies({"a": text.format("principal.colour")}), read(DOCUMENT))
-    assert refused.value.problems[0].startswith("a:1: policy p: attribute `colour`")
+    assert refused.value.problems[0].startswith("a:1:87: policy p: attribute `colour`")
 
 
 def changed(path: tuple[str, ...], value: object) -> dict[str, Any]:
