@@ -37,6 +37,7 @@ _ANY: Final = "\0"
 _ANY_ACTION: Final = EntityUid(_ANY, _ANY)
 _MOST_ROOTS: Final = 4096
 _MOST_ANSWERS: Final = 8192
+_TAKEN_APART: Final = 32
 
 Question: TypeAlias = tuple[EntityUid, str, str]
 """An action, a principal's type, a resource's type."""
@@ -120,7 +121,9 @@ class CompiledPolicies:
                 entity = view.get(resource)
                 described = NO_ATTRIBUTES if entity is None else entity.attrs
         if self._grouped:
-            groups = ancestors_of(view, own, action)
+            groups = (view.found.get(action) or view.known(action))[0]
+            if own is not None and own.uid in groups:
+                groups = ancestors_of(view, own, action)
             root = self._roots.get((*action, principal[0], resource[0], groups))
             if root is None:
                 root = self._root(action, principal[0], resource[0], groups)
@@ -133,8 +136,8 @@ class CompiledPolicies:
             principal, above, attributes, action, resource, described, context, view, own, (),
             found.append,
         )  # fmt: skip
-        granted = self._granted.get(principal)
-        if granted is not None:
+        granted = None
+        if self._granted and (granted := self._granted.get(principal)) is not None:
             granted.node(
                 principal, above, attributes, action, resource, described, context, view, own, (),
                 found.append,
@@ -175,11 +178,20 @@ class CompiledPolicies:
 
         ``requests``: what will be asked. Without it, the trees that were begun are finished.
         """
-        if not self._grouped:
-            for action, principal, resource in requests:
-                self._root(action, principal, resource, None)
-                yield 1
+        # (1) The policies taken apart, a few dozen a step.
+        for number in range(len(self.policies)):
+            self._residual(number)
+            if number % _TAKEN_APART == 0:
+                yield len(self.policies) - number
+        # (2) The first node of each tree.
+        for action, principal, resource in requests:
+            # Without a schema: an action that the entities put into no group.
+            groups = frozenset((action,)) if self._grouped else None
+            self._root(action, principal, resource, groups)
+            yield 1
+        # (3) All below them. What was taken apart is then needed no more.
         yield from self._builder.warm()
+        self._residuals.clear()
 
     def _root(
         self, action: EntityUid, principal: str, resource: str, groups: frozenset[EntityUid] | None
@@ -220,13 +232,16 @@ class CompiledPolicies:
 
         left = []
         for number in self._by_action.of(action, groups):
-            residual = self._residuals.get(number)
-            if residual is None:
-                residual = self._residuals[number] = residual_of(number, self.policies[number])
-            settled = residual.settled(decide)
+            settled = self._residual(number).settled(decide)
             if settled is not None:
                 left.append(settled)
         return tuple(left)
+
+    def _residual(self, number: int) -> Residual:
+        found = self._residuals.get(number)
+        if found is None:
+            found = self._residuals[number] = residual_of(number, self.policies[number])
+        return found
 
 
 class _ByAction:

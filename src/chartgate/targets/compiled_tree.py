@@ -205,25 +205,25 @@ class Builder:
 
 
 def _guarded(writer: Writer, guard: Known, otherwise: str) -> Iterator[str]:
-    checks = [_check(writer, path, kind) for path, kind in sorted(guard.items())]
+    read = {path: writer.local() for path in entity_paths(guard)}
+    checks = [_check(writer, path, kind, read.get(path)) for path, kind in sorted(guard.items())]
     yield f"if not ({' and '.join(checks)}):"
     yield f" return {otherwise}"
-    above = []
-    for variable, name in entity_paths(guard):
-        entity, found = f"{ATTRIBUTES[variable]}[{writer.name(name)}]", writer.local()
-        above.append(found)
-        yield f"{found} = (E.found.get({entity}) or E.known({entity}))[0]"
-        yield f"if o is not None and o.uid in {found}:"
-        yield f" {found} = X_anc(E, o, {entity})"
-    yield f"g = ({''.join(f'{found}, ' for found in above)})"
+    for entity in read.values():
+        above = f"{entity}a"
+        yield f"{above} = (E.found.get({entity}) or E.known({entity}))[0]"
+        yield f"if o is not None and o.uid in {above}:"
+        yield f" {above} = X_anc(E, o, {entity})"
+    yield f"g = ({''.join(f'{entity}a, ' for entity in read.values())})"
 
 
-def _check(writer: Writer, path: Path, kind: Kind) -> str:
+def _check(writer: Writer, path: Path, kind: Kind, kept: str | None) -> str:
     variable, name = path
     held, named = ATTRIBUTES[variable], writer.name(name)
     if not kind:
         return f"{named} in {held}"
-    return f"{held}.get({named}).__class__ is {_CLASSES[kind]}"
+    read = f"{held}.get({named})" if kept is None else f"({kept} := {held}.get({named}))"
+    return f"{read}.__class__ is {_CLASSES[kind]}"
 
 
 def _dispatch(writer: Writer, axis: Axis, table: dict[Any, Node]) -> Iterator[str]:
