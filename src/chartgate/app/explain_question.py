@@ -10,8 +10,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from chartgate.app.entitlement import milliseconds
-from chartgate.app.levels import RECORD, Asking, level_of_labels, may_change, may_read_log
+from chartgate.app.entitlement import STORE_STEPS, milliseconds
+from chartgate.app.levels import (
+    RECORD,
+    Asking,
+    level_of_labels,
+    may_change,
+    may_govern,
+    may_read_log,
+)
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.app.rolebook import PurposeRefused, person_entity
 from chartgate.cedar.ast import PolicySet
@@ -24,6 +31,7 @@ from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.model.principal import Assignment, EntityUid, Person
 
 LOG: Final = EntityUid("AuditLog", "log")
+STORE: Final = EntityUid("PolicyStore", "store")
 VIEWS: Final[Mapping[str, Disclosure]] = {action: level for level, action in VIEW_ACTIONS.items()}
 
 
@@ -123,9 +131,10 @@ def context_of(question: Question, purpose: str) -> Mapping[str, Value]:
 
 
 def resource_of(question: Question, label: str | None) -> tuple[EntityUid, Entity]:
-    """What is asked about: the record as one of its labels, or the audit log."""
+    """What is asked about: the record as one of its labels, the audit log, the policy store."""
     if label is None:
-        return LOG, Entity(LOG)
+        resource = STORE if question.action in STORE_STEPS else LOG
+        return resource, Entity(resource)
     attributes = {**question.record, "category": EntityUid("Category", label)}
     return RECORD, Entity(RECORD, RecordValue(attributes))
 
@@ -154,7 +163,9 @@ def decide(judging: Judging, policies: PolicySet) -> Reached:
     if judging.refused is not None:
         return Reached(0, (), judging.refused)
     question, asking = judging.question, judging.asking(policies)
-    if not question.labels:
+    if question.action in STORE_STEPS:
+        answer = may_govern(asking, question.action)
+    elif not question.labels:
         answer = may_read_log(asking, question.action)
     elif question.is_view:
         level = level_of_labels(asking, question.record, question.labels)
@@ -165,10 +176,7 @@ def decide(judging: Judging, policies: PolicySet) -> Reached:
 
 
 def check_question(question: Question, schema: Schema) -> Question:
-    """The question, if the schema has words for it; raises ``UnknownQuestion``.
-
-    Set-valued attributes that were not given are filled in as empty.
-    """
+    """The question, if the schema has words for it; raises ``UnknownQuestion``."""
     action = schema.actions.get(EntityUid("Action", question.action))
     if action is None:
         known = ", ".join(sorted(uid.id for uid in schema.actions))
@@ -176,7 +184,7 @@ def check_question(question: Question, schema: Schema) -> Question:
     if "Record" in action.resources:
         if not question.labels:
             raise UnknownQuestion(f"{question.action} is asked of a category of records: name one")
-    elif "AuditLog" not in action.resources or question.labels or question.record:
+    elif question.labels or question.record:
         raise UnknownQuestion(f"{question.action} is not asked of records: name no category")
     category = schema.entities.get("Category")
     names = () if category is None or category.enum is None else category.enum

@@ -29,13 +29,13 @@ _MOST_CELLS: Final = 256
 _ABSENT: Final = "\0absent"
 _OTHER: Final = "\0other"
 
-_FEW: Final = 12
+_FEW: Final = 24
 
 
 def every(parts: Iterable[Formula]) -> Formula:
     """All of them; of many, without looking which implies which."""
     found = tuple(parts)
-    if len(found) <= _FEW:
+    if sum(map(_size, found)) <= _FEW:
         return conjunction(found)
     flat: set[Formula] = set()
     for part in found:
@@ -46,7 +46,7 @@ def every(parts: Iterable[Formula]) -> Formula:
 def some(parts: Iterable[Formula]) -> Formula:
     """Any of them; of many, without looking which implies which."""
     found = tuple(parts)
-    if len(found) <= _FEW:
+    if sum(map(_size, found)) <= _FEW:
         return disjunction(found)
     flat: set[Formula] = set()
     for part in found:
@@ -58,8 +58,11 @@ def surely_includes(wider: Formula, narrower: Formula) -> bool:
     """Whether the wider formula holds wherever the narrower does; False may mean "not seen"."""
     if wider in (narrower, ALWAYS) or narrower == NEVER:
         return True
-    sizes = [len(f.parts) if isinstance(f, All | Any) else 1 for f in (wider, narrower)]
-    return max(sizes) <= _FEW and implies(narrower, wider)
+    return _size(wider) + _size(narrower) <= _FEW and implies(narrower, wider)
+
+
+def _size(formula: Formula) -> int:
+    return sum(map(_size, formula.parts)) if isinstance(formula, All | Any) else 1
 
 
 Variable = tuple[str, tuple[Scalar] | None]

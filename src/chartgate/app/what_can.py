@@ -21,7 +21,7 @@ from chartgate.model.principal import EntityUid, Person
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """One action on one category (None: the audit log), and what the person may of it."""
+    """One action on one category (None: the audit log or the policy store), and what the person may of it."""
 
     action: str
     category: str | None
@@ -59,7 +59,7 @@ def _questions(schema: Schema, at: datetime, source: str) -> Iterable[tuple[str 
             category = schema.entities.get("Category")
             for name in (category.enum if category is not None else None) or ():
                 yield name, Question(uid.id, (name,), "", at, source=source)
-        elif "AuditLog" in action.resources:
+        else:
             yield None, Question(uid.id, (), "", at, source=source)
 
 
