@@ -55,6 +55,7 @@ from chartgate.targets.smt.logic import (
     negated,
 )
 from chartgate.targets.smt.sets import Sets, written_set
+from chartgate.targets.smt.shapes import merged
 from chartgate.targets.smt.symbols import (
     Symbol,
     SymBool,
@@ -66,7 +67,7 @@ from chartgate.targets.smt.symbols import (
     SymString,
     Unencodable,
 )
-from chartgate.targets.smt.universe import Universe, merged
+from chartgate.targets.smt.universe import Universe
 from chartgate.targets.smt.worlds import Field, World
 
 

@@ -12,9 +12,10 @@ from chartgate.cedar.values import RecordValue, Value
 from chartgate.model.principal import EntityUid
 from chartgate.targets.admissible import children
 from chartgate.targets.smt.encode import Asked
+from chartgate.targets.smt.hierarchy import is_action_type
 from chartgate.targets.smt.model import Reading
 from chartgate.targets.smt.symbols import SymEntity, SymRecord
-from chartgate.targets.smt.universe import Universe, is_action_type
+from chartgate.targets.smt.universe import Universe
 from chartgate.targets.smt.worlds import AnyWorld
 
 

@@ -29,12 +29,12 @@ from chartgate.cedar.schema import (
 )
 from chartgate.cedar.values import I64_MAX, I64_MIN
 from chartgate.model.principal import EntityUid
+from chartgate.targets.smt.hierarchy import action_groups, is_action_type, types_above
 from chartgate.targets.smt.logic import (
     Number,
     Truth,
     any_of,
     both,
-    chosen_number,
     either,
     implies,
     negated,
@@ -74,7 +74,7 @@ class Universe:
         """Per type of member: each value asked for, with the terms it consists of."""
         self.placed: Final[dict[str, dict[tuple[bool, int], SymEntity]]] = {}
         self._codes: Final[dict[str, dict[str, int]]] = {}
-        self._groups: Final = _groups(schema)
+        self._groups: Final = action_groups(schema)
         for uid in schema.actions:
             self.code(uid)
         for name, kind in schema.entities.items():
@@ -88,7 +88,7 @@ class Universe:
             if name not in schema.entities or name in closed or schema.entities[name].enum
         }
         self._strings: Final[dict[str, int]] = {}
-        self._above: Final = _above(schema)
+        self._above: Final = types_above(schema)
         self._made: Final[dict[tuple[str, tuple[int, ...]], Symbol]] = {}
         self._functions: Final[dict[str, z3.FuncDeclRef]] = {}
         self._universal: Final[list[tuple[Truth, Type, Callable[[Symbol], Truth], int]]] = []
@@ -373,85 +373,3 @@ def _index(number: Number) -> tuple[bool, int]:
 
 def _number(number: Number) -> z3.ArithRef:
     return z3.IntVal(number) if isinstance(number, int) else number
-
-
-def merged(universe: Universe, test: Truth, then: Symbol, otherwise: Symbol) -> Symbol:
-    """``then`` where ``test``, else ``otherwise``: two values of one type."""
-    if isinstance(test, bool):
-        return then if test else otherwise
-    match then, otherwise:
-        case SymBool(a), SymBool(b):
-            return SymBool(z3.If(test, term(a), term(b)))
-        case SymLong(m), SymLong(n):
-            return SymLong(chosen_number(test, m, n))
-        case SymMeasure(kind, m), SymMeasure(_, n):
-            return SymMeasure(kind, chosen_number(test, m, n))
-        case SymString(s), SymString(t):
-            return SymString(z3.If(test, universe.string_term(s), universe.string_term(t)))
-        case SymEntity(kind, m), SymEntity(other, n) if kind == other:
-            return SymEntity(kind, chosen_number(test, m, n))
-        case SymIp(v, a, f), SymIp(w, b, g):
-            return SymIp(z3.If(test, term(v), term(w)), z3.If(test, a, b), z3.If(test, f, g))
-        case SymRecord(left), SymRecord(right):
-            fields: dict[str, tuple[Truth, Symbol]] = {}
-            for name in {**left, **right}:
-                here, there = left.get(name), right.get(name)
-                if here is None or there is None:
-                    present, value = here or there or (False, then)
-                    fields[name] = (both(test if here else negated(test), present), value)
-                else:
-                    fields[name] = (
-                        either(both(test, here[0]), both(negated(test), there[0])),
-                        merged(universe, test, here[1], there[1]),
-                    )
-            return SymRecord(fields)
-        case SymSet(), SymSet():
-            items = tuple((both(test, g), v) for g, v in then.items)
-            items += tuple((both(negated(test), g), v) for g, v in otherwise.items)
-            rest = None if then.rest is otherwise.rest is None else _Either(test, then, otherwise)
-            return SymSet(items, rest, then.element or otherwise.element)
-    raise Unencodable("a choice between values of two types")
-
-
-class _Either:
-    """The open part of one of two sets."""
-
-    def __init__(self, test: Truth, then: SymSet, otherwise: SymSet) -> None:
-        self._ways: Final = ((test, then.rest), (negated(test), otherwise.rest))
-
-    def has(self, value: Symbol) -> Truth:
-        return any_of(both(test, rest.has(value)) for test, rest in self._ways if rest is not None)
-
-
-def _above(schema: Schema) -> Mapping[str, frozenset[str]]:
-    """The types whose entities an entity of a type can be in, at any distance."""
-    found: dict[str, frozenset[str]] = {}
-    for name in schema.entities:
-        reached: set[str] = set()
-        waiting = [name]
-        while waiting:
-            parents = schema.entities[waiting.pop()].parents - reached
-            reached |= parents
-            waiting.extend(p for p in parents if p in schema.entities)
-        found[name] = frozenset(reached)
-    return found
-
-
-def _groups(schema: Schema) -> Mapping[EntityUid, frozenset[EntityUid]]:
-    """Each action with the groups it is in, at any distance."""
-    found: dict[EntityUid, frozenset[EntityUid]] = {}
-    for uid in schema.actions:
-        reached: set[EntityUid] = set()
-        waiting = [uid]
-        while waiting:
-            action = schema.actions.get(waiting.pop())
-            parents = (action.parents if action else frozenset()) - reached
-            reached |= parents
-            waiting.extend(parents)
-        found[uid] = frozenset(reached)
-    return found
-
-
-def is_action_type(kind: str) -> bool:
-    """Whether the entities of a type are actions; the schema lists them all."""
-    return kind == "Action" or kind.endswith("::Action")
