@@ -37,6 +37,9 @@ from chartgate.targets.compiled_source import (
     operands,
 )
 
+# Lists of values multiply where one split is below another; a set is looked up fast enough inline.
+_MOST_COPIES: Final = 64
+
 NOTHING_KNOWN: Final[Known] = {}
 Need: TypeAlias = tuple[Path, Kind]
 Axis: TypeAlias = tuple[str, ...]
@@ -109,16 +112,23 @@ class Residual:
     whole: Expr
     scope: int = 0
     """How many of the first conditions are the scope's."""
+    copies: int = 1
+    """In how many places of the tree the policy is, since it names several values."""
 
     def without(self, place: int) -> "Residual":
         """The same policy where the condition at ``place`` is known to hold."""
         rest = self.conditions[:place] + self.conditions[place + 1 :]
-        return Residual(self.number, rest, self.whole)
+        copies = self.copies * max(1, len(self.conditions[place].values))
+        return Residual(self.number, rest, self.whole, copies=copies)
 
     def entries(self, known: Known, closed: frozenset[Axis]) -> Iterator[Entry]:
         """The conditions a split can decide, as long as all before them cannot fail."""
         for place, condition in enumerate(self.conditions):
-            if condition.axis is not None and condition.axis not in closed:
+            if (
+                condition.axis is not None
+                and condition.axis not in closed
+                and self.copies * len(condition.values) <= _MOST_COPIES
+            ):
                 yield Entry(condition.axis, condition.values, place)
             if not condition.is_safe(known):
                 return

@@ -50,6 +50,7 @@ MAX_NESTING: Final = 50
 """Beyond it the reference evaluator is called: Python's own parser stops at 200 brackets."""
 
 ATTRIBUTES: Final = {"principal": "pd", "resource": "rd", "context": "c"}
+_MOST_BRACKETS: Final = 150
 _VARIABLES: Final = {"principal": "p", "action": "a", "resource": "r", "context": "c"}
 _ORDER: Final = {"<": "X_lt", "<=": "X_le", ">": "X_gt", ">=": "X_ge"}
 _SUM: Final = {"+": "X_add", "-": "X_sub", "*": "X_mul"}
@@ -355,6 +356,17 @@ class Writer:
                 )
         safe = _sure(a, "Set") and b.safe
         return Code(f"({wanted} in {self._keys(a, left)})", "Bool", safe)
+
+
+def check_nesting(text: str) -> None:
+    """Raise ``TooDeep`` where Python would not read the source."""
+    if text.count("(") <= _MOST_BRACKETS:
+        return
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth > _MOST_BRACKETS:
+            raise TooDeep
 
 
 def entity_paths(known: Known) -> list[Path]:

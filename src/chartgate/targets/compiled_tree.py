@@ -30,6 +30,7 @@ from chartgate.targets.compiled_source import (
     Path,
     TooDeep,
     Writer,
+    check_nesting,
     entity_paths,
 )
 
@@ -180,6 +181,7 @@ class Builder:
         try:
             codes = [writer.boolean(condition.expr) for condition in residual.conditions]
             text, safe = " and ".join(c.text for c in codes), all(c.safe for c in codes)
+            check_nesting(text)
         except (TooDeep, RecursionError):
             whole = writer.place(residual.whole)
             text, safe = f"X_ref({whole}, p, a, r, c, E, o)", False

@@ -156,6 +156,30 @@ def test_a_deep_condition_is_decided_like_any_other(depth: int) -> None:
             both(policies, ANN, VIEW, CHART, context, Entities())
 
 
+def test_brackets_beyond_pythons_limit_are_decided_like_any_other() -> None:
+    flag = GetAttr(Var("context"), "flag")
+    for depth in (30, 37, 38, 40, 45, 49):
+        policies = by_hand(nested(depth, lambda e: Binary("containsAny", flag, e)))
+        for value in (CedarSet.of([1]), True):
+            both(policies, ANN, VIEW, CHART, {"flag": value}, Entities())
+
+
+def test_long_lists_of_values_do_not_multiply() -> None:
+    cats = ", ".join(f'Category::"c{n}"' for n in range(60))
+    wards = ", ".join(f'Ward::"w{n}"' for n in range(60))
+    policies = compiled(
+        *(
+            f"permit (principal, action, resource) when {{ [{cats}].contains(resource.category) }} "
+            f"when {{ [{wards}].contains(resource.ward) }};"
+            for _ in range(8)
+        )
+    )
+    steps = sum(1 for _ in policies.warm([(VIEW, "User", "Chart")]))
+    assert steps < 100
+    chart = Entities([Entity(CHART, {"category": category("c7"), "ward": EntityUid("Ward", "w9")})])
+    assert len(both(policies, ANN, VIEW, CHART, {}, chart).determining) == 8
+
+
 @pytest.mark.parametrize("operator", ["&&", "||", "=="])
 def test_two_hundred_and_forty_operators_in_a_row_are_decided(operator: str) -> None:
     text = "context.flag"
