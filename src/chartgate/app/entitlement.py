@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from chartgate.app.attribute_columns import check_columns
 from chartgate.app.person_views import PlannedTable, TablePlanner, table_of
 from chartgate.app.rolebook import RoleBook, person_entity
 from chartgate.app.table_plan import TablePlan, table_plan
@@ -28,6 +29,7 @@ from chartgate.targets.admissible import (
     ROW_ACTIONS,
     attribute_kinds,
     check_filters,
+    hierarchies,
     record_attributes,
     set_attributes,
 )
@@ -82,6 +84,15 @@ class Asker:
         return tuple(sorted({a.department for a in self.assignments if a.department}))
 
 
+def _families(roles: RoleBook, schema: Schema) -> dict[str, frozenset[EntityUid]]:
+    """The hierarchies of which every member is known: roles and purposes."""
+    known = {"Role": roles.roles, "Purpose": roles.purposes}
+    return {
+        kind: frozenset(EntityUid(kind, name) for name in known[kind])
+        for kind in hierarchies(schema) & known.keys()
+    }
+
+
 class DecisionPoint:
     """The loaded policies, map and roles of one source: everything a decision is made from.
 
@@ -96,7 +107,8 @@ class DecisionPoint:
         roles: RoleBook,
         data_map: DataMap,
     ) -> None:
-        check_filters(policies, schema)
+        families = _families(roles, schema)
+        check_filters(policies, schema, families=frozenset(families))
         roles.check_policies(policies)
         self.policies: Final = policies
         self.roles: Final = roles
@@ -117,9 +129,17 @@ class DecisionPoint:
                     )
         kinds = attribute_kinds(schema)
         self._plans: Final = {
-            name: table_plan(table, data_map, kinds=kinds, declared_sets=sets)
+            name: table_plan(table, data_map, kinds=kinds, declared_sets=sets, families=families)
             for name, table in data_map.tables.items()
         }
+        self._kinds: Final = kinds
+
+    def check_columns(self, tables: Mapping[TableName, Table]) -> None:
+        """Compare row attributes with the source's catalog; raises ``UnfitColumn``."""
+        for name, live in tables.items():
+            mapped = self.data_map.tables.get(name.name)
+            if mapped is not None and name.schema == self.data_map.schema:
+                check_columns(mapped, live, self.data_map, self._kinds)
 
     def asker(self, person: Person, purpose: str, *, at: datetime) -> Asker:
         """The person with what counts at ``at``; the claim is checked against her roles."""

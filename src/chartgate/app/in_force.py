@@ -23,6 +23,7 @@ class InForce:
     """The holder that all sessions of a gate share."""
 
     def __init__(self, point: DecisionPoint, source: Source) -> None:
+        point.check_columns(source.tables)
         self._current = Decides(point, source)
         self.replaced: int = 0
         """How often it was replaced since the start."""

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chartgate.app.policy_bundle import Bundle, InvalidBundle
-from chartgate.cedar.schema import EntityRef, Schema, SetType
+from chartgate.cedar.schema import Schema
 from chartgate.datamap.model import DataMap
 from chartgate.datamap.read import read_map
 from chartgate.govern.policy_version import MAP
-from chartgate.targets.admissible import record_attributes
+from chartgate.targets.admissible import column_attributes, relation_types
 
 _SUFFIX: Final = ".toml"
 
@@ -51,16 +51,12 @@ def open_map(bundle: Bundle, schema: Schema) -> DataMap:
     if spare:
         raise InvalidBundle(f"{path} does not name the file {spare[0]}")
     categories = schema.entities["Category"].enum if "Category" in schema.entities else None
-    relations = {
-        name: f"Set<{attribute.type.element.name}>"
-        for name, attribute in record_attributes(schema).items()
-        if isinstance(attribute.type, SetType) and isinstance(attribute.type.element, EntityRef)
-    }
     return read_map(
         document,
         {name: _codes(bundle.text(file)) for name, file in files.items()},
         categories=frozenset(categories or ()),
-        relation_types=relations,
+        relation_types=relation_types(schema),
+        attributes=column_attributes(schema),
         file=path,
     )
 

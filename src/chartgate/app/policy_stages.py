@@ -303,7 +303,9 @@ def _files(candidate: Candidate) -> dict[str, str]:
 def _validate_map(candidate: Candidate) -> Evidence:
     data_map = open_map(candidate.bundle, candidate.version.schema)
     version = candidate.version
-    DecisionPoint(version.policies, version.schema, version.roles, data_map)
+    point = DecisionPoint(version.policies, version.schema, version.roles, data_map)
+    if candidate.source is not None:
+        point.check_columns(candidate.source.tables)
     absent = _absent(data_map, candidate.source)
     if absent:
         return Evidence(False, f"the source has no {absent[0]}", {"absent": absent})

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from chartgate.app.attribute_columns import UnfitColumn, attribute_sql, member_sql
 from chartgate.datamap.model import (
     KEY,
     UNLABELLED,
@@ -17,11 +18,13 @@ from chartgate.datamap.model import (
     Relation,
 )
 from chartgate.datamap.read import quoted
+from chartgate.model.principal import EntityUid
 from chartgate.sql.qualify import InvalidExpression, column_names, qualified, qualified_source
 from chartgate.targets.partial import RowShape
 from chartgate.targets.sql import RowSql
 
 RECORD_IDS: Final = "record_ids"
+_NO_FAMILIES: Final[Mapping[str, frozenset[EntityUid]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,14 @@ def table_plan(
     *,
     kinds: Mapping[str, str],
     declared_sets: frozenset[str],
+    families: Mapping[str, frozenset[EntityUid]] = _NO_FAMILIES,
 ) -> TablePlan:
-    """Make a table ready. Raises ``InvalidExpression`` naming map and table."""
+    """Make a table ready. Raises ``InvalidExpression`` or ``UnfitColumn`` naming map and table."""
     try:
-        return _plan(mapped, data_map, kinds, declared_sets)
-    except InvalidExpression as exc:
-        raise InvalidExpression(f"data map {data_map.source}: tables.{mapped.name}: {exc}") from exc
+        return _plan(mapped, data_map, kinds, declared_sets, families)
+    except (InvalidExpression, UnfitColumn) as exc:
+        words = f"data map {data_map.source}: tables.{mapped.name}: {exc}"
+        raise type(exc)(words) from exc
 
 
 def _plan(
@@ -74,15 +79,19 @@ def _plan(
     data_map: DataMap,
     kinds: Mapping[str, str],
     declared_sets: frozenset[str],
+    families: Mapping[str, frozenset[EntityUid]],
 ) -> TablePlan:
     schema = data_map.schema
     patient = None if mapped.patient is None else qualified(mapped.patient, schema)
-    scalars = {name: qualified(sql, schema) for name, sql in mapped.attributes.items()}
+    scalars = {
+        name: _scalar(qualified(sql, schema), name, mapped, kinds)
+        for name, sql in mapped.attributes.items()
+    }
     if patient is not None:
         scalars["patient"] = f"({patient})::pg_catalog.text"
     conditions = _conditions(mapped, data_map, patient)
     relations = {
-        name: _relation(relation, patient, schema)
+        name: _relation(relation, patient, schema, kinds.get(name, ""))
         for name, relation in data_map.relations.items()
         if patient is not None or not _asks_for_patient(relation)
     }
@@ -97,12 +106,14 @@ def _plan(
             scalars=scalars,
             relations=relations,
             labels={name: _either(whens) for name, whens in conditions.items()},
+            kinds={name: kinds[name] for name in scalars if name in kinds},
         ),
         shape=RowShape(
             scalars=frozenset(scalars),
             sets=frozenset(relations),
             declared_sets=declared_sets,
             kinds=kinds,
+            families=families,
         ),
         extra_labels=tuple(sorted(conditions)),
         patient=scalars.get("patient"),
@@ -139,12 +150,19 @@ def _either(conditions: tuple[str, ...]) -> str:
     return " OR ".join(f"(({when}) IS NOT FALSE)" for when in conditions)
 
 
-def _relation(relation: Relation, patient: str | None, schema: str) -> Relation:
+def _scalar(sql: str, name: str, mapped: MappedTable, kinds: Mapping[str, str]) -> str:
+    try:
+        return attribute_sql(sql, mapped.attribute_types.get(name), kinds.get(name, ""))
+    except UnfitColumn as exc:
+        raise UnfitColumn(f"{name}: {exc}") from exc
+
+
+def _relation(relation: Relation, patient: str | None, schema: str, kind: str) -> Relation:
     return replace(
         relation,
         source=qualified_source(in_place(relation.source, patient), schema),
         where=qualified(in_place(relation.where, patient), schema),
-        value=qualified(in_place(relation.value, patient), schema),
+        value=member_sql(qualified(in_place(relation.value, patient), schema), kind),
     )
 
 

@@ -58,7 +58,8 @@ class MappedTable:
     """One table: its row category, patient key, row attributes, row labels and columns.
 
     ``read_only``: nobody writes it through the gate, whatever policy allows; for what says who
-    treats whom, which a person could otherwise give to herself.
+    treats whom, which a person could otherwise give to herself. ``attribute_types``: what an
+    attribute's SQL is, where the map says so (``date``).
     """
 
     name: str
@@ -68,6 +69,7 @@ class MappedTable:
     attributes: Mapping[str, str] = field(default_factory=dict)
     row_labels: tuple[RowLabel, ...] = ()
     read_only: bool = False
+    attribute_types: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

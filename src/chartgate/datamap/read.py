@@ -21,7 +21,8 @@ from chartgate.datamap.model import (
 from chartgate.errors import Misconfigured
 
 SCALAR_ATTRIBUTES = frozenset({"department", "author"})
-"""Row attributes that a table maps one by one; ``patient`` follows from the patient key."""
+"""Row attributes of the shipped schema that a table maps one by one; ``patient`` follows from the
+patient key."""
 
 _TOP = frozenset(
     {"source", "title", "schema", "patient", "code_sets", "relations", "patient_labels", "tables"}
@@ -43,15 +44,17 @@ def read_map(
     *,
     categories: frozenset[str],
     relation_types: Mapping[str, str],
+    attributes: frozenset[str] = SCALAR_ATTRIBUTES,
     file: str = "data map",
 ) -> DataMap:
     """Read a parsed map.
 
     ``categories`` are the schema's; ``relation_types`` names the set-valued row attributes that
-    policy may mention, with their types (``{"care_team": "Set<User>"}``).
+    policy may mention, with their types (``{"care_team": "Set<User>"}``), ``attributes`` the
+    others that a table may map.
     Raises ``InvalidMap`` naming file, table and column.
     """
-    return _Reader(file, categories, relation_types, code_sets).map(document)
+    return _Reader(file, categories, relation_types, attributes, code_sets).map(document)
 
 
 def literal(text: str) -> str:
@@ -67,11 +70,13 @@ class _Reader:
         file: str,
         categories: frozenset[str],
         relation_types: Mapping[str, str],
+        attributes: frozenset[str],
         code_sets: Mapping[str, frozenset[str]],
     ) -> None:
         self._file = file
         self._categories = categories
         self._relation_types = relation_types
+        self._attributes = attributes
         self._code_sets = code_sets
 
     def map(self, document: Mapping[str, Any]) -> DataMap:
@@ -117,9 +122,10 @@ class _Reader:
             raise self._invalid(where, "read_only is either true or false")
         attributes = self._table_of(spec, "attributes", where, optional=True)
         for attribute, value in attributes.items():
-            if attribute not in SCALAR_ATTRIBUTES:
+            if attribute not in self._attributes:
                 raise self._invalid(where, f"unknown row attribute {attribute!r}")
-            self._known(self._mapping(value, f"{where}.{attribute}"), frozenset({"value"}), where)
+            keys = frozenset({"value", "type"})
+            self._known(self._mapping(value, f"{where}.{attribute}"), keys, where)
         special = spec.get("special", ())
         if isinstance(special, Mapping):
             special = (special,)
@@ -144,6 +150,11 @@ class _Reader:
             },
             row_labels=tuple(labels),
             read_only=read_only,
+            attribute_types={
+                attribute: self._text(value, "type", f"{where}.{attribute}")
+                for attribute, value in attributes.items()
+                if "type" in value
+            },
         )
 
     def _special(self, spec: Mapping[str, Any], where: str) -> Iterable[RowLabel]:

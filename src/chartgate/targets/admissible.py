@@ -96,6 +96,17 @@ def attribute_kinds(schema: Schema) -> Mapping[str, str]:
     return kinds
 
 
+def column_attributes(schema: Schema) -> frozenset[str]:
+    """The attributes that a table of the data map may have a column for."""
+    return frozenset(attribute_kinds(schema)) - set_attributes(schema) - {"category", "patient"}
+
+
+def relation_types(schema: Schema) -> Mapping[str, str]:
+    """The set attributes that a relation of the data map may hold, with their types."""
+    kinds = attribute_kinds(schema)
+    return {name: f"Set<{kinds[name]}>" for name in set_attributes(schema) if name in kinds}
+
+
 def hierarchies(schema: Schema) -> frozenset[str]:
     """The entity types that can be in others."""
     return frozenset(name for name, entity in schema.entities.items() if entity.parents)
