@@ -14,8 +14,10 @@ from chartgate.app.policy_bundle import Bundle, PolicyVersion, open_bundle
 from chartgate.app.policy_words import HERSELF
 from chartgate.app.scenarios import CATEGORIES
 from chartgate.app.who_can import Holder, who_can
+from chartgate.cedar.schema import EntityRef, SetType
 from chartgate.cedar.values import CedarSet, RecordValue, Value
 from chartgate.model.principal import Assignment, EntityUid, Person
+from chartgate.targets.admissible import record_attributes
 from chartgate.targets.formula import All, Any, Formula, HasMember, IsOneOf, Present
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -83,16 +85,25 @@ def uids(kind: str, names: tuple[str, ...]) -> st.SearchStrategy[CedarSet]:
     )
 
 
-RECORDS = st.fixed_dictionaries(
-    {
-        "departments": uids("Department", PLACES),
-        "care_team": uids("User", NAMES),
-        "age_bands": uids("AgeBand", ("child", "adult")),
-        "patient": st.sampled_from((None, EntityUid("Patient", "p"))),
-        "department": st.sampled_from((None, *(EntityUid("Department", p) for p in PLACES))),
-        "author": st.sampled_from((None, *(EntityUid("User", n) for n in NAMES))),
-    }
-)
+MEMBERS = {
+    "Department": PLACES,
+    "User": NAMES,
+    "Patient": ("p", "q"),
+    "AgeBand": ("child", "adult"),
+}
+
+
+def records(version: PolicyVersion) -> st.SearchStrategy[dict[str, Value | None]]:
+    """A record with everything the schema knows of one; what is not a set may be absent."""
+    made: dict[str, st.SearchStrategy[Value | None]] = {}
+    for name, attribute in record_attributes(version.schema).items():
+        match attribute.type:
+            case SetType(EntityRef(kind)):
+                made[name] = uids(kind, MEMBERS[kind])
+            case EntityRef(kind) if kind in MEMBERS:
+                values = [EntityUid(kind, member) for member in MEMBERS[kind]]
+                made[name] = st.sampled_from((None, *values))
+    return st.fixed_dictionaries(made)
 
 
 def one_by_one(
@@ -151,7 +162,7 @@ def test_who_can_equals_asking_everyone_one_by_one(
 ) -> None:
     version = versions[which]
     crowd = data.draw(people(tuple(version.roles.roles)))
-    known = data.draw(RECORDS)
+    known = data.draw(records(version))
     action = data.draw(st.sampled_from(ACTIONS))
     labels = tuple(data.draw(st.lists(st.sampled_from(CATEGORIES), min_size=1, max_size=2)))
     question = Question(action, labels, "", NOW)
@@ -167,7 +178,7 @@ def test_what_is_left_open_is_told_as_the_records_it_holds_for(
 ) -> None:
     version = versions[which]
     crowd = data.draw(people(tuple(version.roles.roles)))
-    record = data.draw(RECORDS)
+    record = data.draw(records(version))
     told = data.draw(st.sets(st.sampled_from(sorted(record))))
     action = data.draw(st.sampled_from(("view", "create", "update")))
     question = Question(action, (data.draw(st.sampled_from(CATEGORIES)),), "", NOW)
@@ -197,7 +208,7 @@ def test_until_is_the_first_instant_at_which_it_is_less(
 ) -> None:
     version = versions[which]
     crowd = data.draw(people(tuple(version.roles.roles)))
-    known = data.draw(RECORDS)
+    known = data.draw(records(version))
     question = Question("view", (data.draw(st.sampled_from(CATEGORIES)),), "", NOW)
     # Everything here begins and ends at a full or a half hour.
     later = [NOW + timedelta(minutes=m) for m in (1, 29, 30, 59, 60, 89, 90, 119, 120, 180)]
@@ -235,7 +246,7 @@ def test_what_ends_it_does_end_it(
 ) -> None:
     version = versions[which]
     crowd = data.draw(people(tuple(version.roles.roles)))
-    known = data.draw(RECORDS)
+    known = data.draw(records(version))
     question = Question("view", (data.draw(st.sampled_from(CATEGORIES)),), "", NOW)
     for holder in who_can(version, crowd, question, known):
         for h in holder.holdings:

@@ -288,7 +288,7 @@ def _sorted(parts: Iterable[Formula], she: frozenset[str]) -> list[tuple[Formula
 def _present(attr: str, *, negated: bool) -> str:
     if attr == "patient":
         return "about no patient" if negated else "about a patient"
-    return f"that name{' no' if negated else ' their'} {attr.replace('_', ' ')}"
+    return f"that name {'no' if negated else 'a'} {attr.replace('_', ' ')}"
 
 
 def _ids(values: Iterable[Scalar], she: frozenset[str]) -> str:
@@ -305,7 +305,7 @@ def _one_of(attr: str, values: frozenset[Scalar], she: frozenset[str], *, negate
         case "author":
             return f"written by somebody else than {told}" if negated else f"written by {told}"
         case "department":
-            return f"that name {'another department than ' if negated else ''}{told}"
+            return f"that name {'another department than' if negated else 'the department'} {told}"
         case "patient":
             about = "other patients than that of" if negated else "the patient of"
             return f"about {about} her assignment"
