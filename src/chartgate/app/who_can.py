@@ -8,7 +8,7 @@ it holds.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -209,16 +209,3 @@ def _by_purpose(
 def _includes(shares: tuple[Share, ...], share: Share) -> bool:
     """Whether at least as much is surely still given."""
     return any(s.rank >= share.rank and surely_includes(s.when, share.when) for s in shares)
-
-
-def holder_of(role: str, at: datetime, department: str | None = None) -> Person:
-    """A made-up person who holds one role: for questions about roles instead of people."""
-    assignment = Assignment(role, department, at, None, None)
-    return Person(role, role, role, active=True, assignments=(assignment,))
-
-
-def with_references(person: Person, reference: str) -> Person:
-    """The person with a reference on every assignment."""
-    return replace(
-        person, assignments=tuple(replace(a, reference=reference) for a in person.assignments)
-    )

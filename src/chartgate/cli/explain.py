@@ -271,12 +271,14 @@ def _show_policy(out: Console, one: Applied, version: PolicyVersion, *, only_fai
     policy, origin = one.policy, one.policy.origin
     clause = policy.annotation("clause")
     head = f"{policy.id}  {origin.file}:{origin.line}" + (f"  [{clause}]" if clause else "")
-    out.print(Padding(Text(head, style="bold"), (0, 0, 0, 2)), soft_wrap=False)
+    out.print(Padding(Text(head, style="bold"), (0, 0, 0, 2), expand=False), soft_wrap=False)
     if one.assignment is not None and not only_failing:
-        out.print(Padding(f"by her assignment as {held(one.assignment)}", (0, 0, 0, 4)))
+        out.print(
+            Padding(f"by her assignment as {held(one.assignment)}", (0, 0, 0, 4), expand=False)
+        )
     conjuncts = one.failing if only_failing else one.conjuncts
     if only_failing and not conjuncts:
-        out.print(Padding("all it asks is so", (0, 0, 0, 4)))
+        out.print(Padding("all it asks is so", (0, 0, 0, 4), expand=False))
     for conjunct in conjuncts:
         _show_conjunct(out, conjunct, version)
     out.print()
@@ -288,15 +290,17 @@ _MARKS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗", Verdict.ERRS: "!"}
 def _show_conjunct(out: Console, conjunct: Conjunct, version: PolicyVersion) -> None:
     words = words_of(conjunct.expr, version.roles)
     note = " (cannot be told)" if conjunct.verdict is Verdict.ERRS else ""
-    out.print(Padding(f"{_MARKS[conjunct.verdict]} {words}{note}", (0, 0, 0, 4)))
-    out.print(Padding(Text(expression_text(conjunct.expr), style="dim"), (0, 0, 0, 8)))
+    out.print(Padding(f"{_MARKS[conjunct.verdict]} {words}{note}", (0, 0, 0, 4), expand=False))
+    out.print(
+        Padding(Text(expression_text(conjunct.expr), style="dim"), (0, 0, 0, 8), expand=False)
+    )
     values = [
         f"{noun(o.expr)}: {value_words(o.value) if o.shown else 'looked up, not shown'}"
         for o in conjunct.observed
         if noun(o.expr) != "the category"
     ]
     if values:
-        out.print(Padding(Text(f"= {'; '.join(values)}", style="dim"), (0, 0, 0, 8)))
+        out.print(Padding(Text(f"= {'; '.join(values)}", style="dim"), (0, 0, 0, 8), expand=False))
 
 
 def _show_changes(
@@ -317,9 +321,9 @@ def _show_changes(
     shown = changes if full else changes[:_CHANGES]
     for number, one in enumerate(shown, start=1):
         words = "; and ".join(c.words for c in one.changes)
-        out.print(Padding(f"{number}. {words}", (0, 0, 0, 2)))
+        out.print(Padding(f"{number}. {words}", (0, 0, 0, 2), expand=False))
         by = "; ".join(dict.fromkeys(c.by.value for c in one.changes))
-        out.print(Padding(Text(by, style="dim"), (0, 0, 0, 5)))
+        out.print(Padding(Text(by, style="dim"), (0, 0, 0, 5), expand=False))
     if len(shown) < len(changes):
         out.print(f"  and {len(changes) - len(shown)} more: --full shows them.")
     out.print("Each of these was decided again, with all policies, and allows it.")

@@ -18,7 +18,6 @@ from chartgate.adapters.audit_desk import AuditDesk
 from chartgate.adapters.state import State, default_root
 from chartgate.app.explain_reduced import Known
 from chartgate.app.policy_bundle import PolicyVersion, open_bundle
-from chartgate.app.who_can import holder_of
 from chartgate.cedar.schema import Attribute, EntityRef, PrimitiveType, SetType, Type
 from chartgate.cedar.values import CedarSet, Value
 from chartgate.cli.policy_refs import bundle_of
@@ -33,6 +32,7 @@ SELF: Final = "self"
 _ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SOMEBODY: Final = EntityUid("Patient", "the patient")
 _REFERENCE: Final = "a reference"
+_OWN_DEPARTMENT: Final = "her own department"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,11 @@ def setting(
         if asker.people is not None:
             yield Setting(version, people_of(asker.people, version), "explain", "")
             return
-        note = "Asked of roles, each with a made-up holder who has a reference and no department."
-        yield Setting(version, holders(version), "explain", note, of_roles=True)
+        note = (
+            "Asked of roles: each has a made-up holder with a reference, who works in the record's "
+            "department."
+        )
+        yield Setting(version, {}, "explain", note, of_roles=True)
         return
     from chartgate.cli.policy_store import opened
 
@@ -113,16 +116,22 @@ def _no_instance(asker: Asker) -> bool:
     return asker.state is None and not State(default_root().absolute()).instance_file.exists()
 
 
-def holders(version: PolicyVersion) -> dict[str, Person]:
-    """One made-up holder of each role."""
-    from dataclasses import replace
-
-    made = {}
-    for role in version.roles.roles:
-        holder = holder_of(role, _ALWAYS)
-        with_reference = replace(holder.assignments[0], reference=_REFERENCE)
-        made[role] = replace(holder, assignments=(with_reference,))
-    return made
+def holders(version: PolicyVersion, known: Known) -> dict[str, Person]:
+    """One made-up holder of each role, in a department that the record speaks of if it does."""
+    places = [
+        uid.id
+        for value in known.values()
+        for uid in (value if isinstance(value, CedarSet) else (value,))
+        if isinstance(uid, EntityUid) and uid.type == "Department"
+    ]
+    where = places[0] if places else _OWN_DEPARTMENT
+    return {
+        role: Person(
+            role, role, role, active=True,
+            assignments=(Assignment(role, where, _ALWAYS, None, _REFERENCE),),
+        )
+        for role in version.roles.roles
+    }  # fmt: skip
 
 
 def role_person(text: str, version: PolicyVersion, reference: str | None) -> Person:

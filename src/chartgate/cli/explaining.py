@@ -83,6 +83,11 @@ def add_to(app: typer.Typer) -> None:
         app.command(name, short_help=short)(told(command))
 
 
+def add_coverage_to(app: typer.Typer) -> None:
+    """Add ``policy coverage``."""
+    app.command("coverage", short_help="Which policies decided nothing.")(told(coverage))
+
+
 def explain(
     words: Annotated[
         list[str] | None,
@@ -248,6 +253,51 @@ def what_can(
             reference=reference,
             at=at,
             asker=Asker(state, as_, my_purpose, policies, people),
+            json=json,
+        )
+    )
+
+
+def coverage(
+    log: Annotated[
+        bool, typer.Option("--log", help="Over the recorded log instead of the scenarios.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="With --log: only since then: 30d, 12h, 90m or a day as 2026-03-02 [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="List only the policies that decided nothing.")
+    ] = False,
+    policies: _PoliciesOption = None,
+    as_: _AsOption = None,
+    my_purpose: _MyPurposeOption = "",
+    json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """Show which policies decided something, and which decided nothing: untested, or without effect.
+
+    Over the scenarios: each policy with the number of scenarios that it determines and one of them;
+    exits with 1 if a policy determines none. Over the log (--log): how many recorded decisions rest
+    on it, and the last one; you sign in as for the audit log, and the question is recorded. Clause
+    by clause as well.
+    """
+    from chartgate.cli.policy_coverage import run_coverage
+
+    raise typer.Exit(
+        run_coverage(
+            policies,
+            log=log,
+            since=since,
+            state=state,
+            as_=as_,
+            purpose=my_purpose,
+            unused=unused,
             json=json,
         )
     )

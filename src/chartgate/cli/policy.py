@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from chartgate.cli import policy_compare, policy_life_cycle
+from chartgate.cli import explaining, policy_compare, policy_life_cycle
 from chartgate.cli.options import JsonOption, PoliciesOption, told
 
 policy_app = typer.Typer(
@@ -16,6 +16,7 @@ policy_app = typer.Typer(
 )
 policy_life_cycle.add_to(policy_app)
 policy_compare.add_to(policy_app)
+explaining.add_coverage_to(policy_app)
 
 
 @policy_app.command("test", short_help="Hold the policies against the scenarios.")

@@ -95,16 +95,20 @@ def _show(out: Console, groups: Iterable[Grouped], person: Person) -> None:
             question = Question(one.action, (), "", _ANY)
             what = f"{one.action} {amount(question, h.rank)}" if question.is_view else one.action
             told = f"{what}: {', '.join(one.categories)}" if one.categories else what
-            out.print(Padding(Text(told), (0, 0, 0, 2)))
+            out.print(Padding(Text(told), (0, 0, 0, 2), expand=False))
             if one.categories and (records := records_words(h.when, person.name)) != "any record":
-                out.print(Padding(records, (0, 0, 0, 6)))
+                out.print(Padding(records, (0, 0, 0, 6), expand=False))
             ends = [f"by {', '.join(h.policies)}"]
             if until(h) != "—":
                 ends.append(f"until {until(h)} UTC")
             if len(person.assignments) > 1:
                 ends.append(f"through {'; '.join(held(a) for a in h.through)}")
                 ends.append(f"ended by {endings(h)}")
-            out.print(Padding(Text(render.plain("; ".join(ends)), style="dim"), (0, 0, 0, 6)))
+            out.print(
+                Padding(
+                    Text(render.plain("; ".join(ends)), style="dim"), (0, 0, 0, 6), expand=False
+                )
+            )
         out.print()
     if not by_purpose:
         out.print("Nothing.")

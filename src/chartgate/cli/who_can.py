@@ -14,12 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from chartgate.app.explain_question import Question, check_question
-from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.app.policy_words import records_words, value_words
 from chartgate.app.who_can import Ending, Holder, Holding, who_can
 from chartgate.cli import render
 from chartgate.cli.explain import amount, held, noun_of
-from chartgate.cli.explain_inputs import Asker, Setting, labels_of, moment, record_of, setting
+from chartgate.cli.explain_inputs import (
+    Asker,
+    Setting,
+    holders,
+    labels_of,
+    moment,
+    record_of,
+    setting,
+)
 from chartgate.model.principal import Person
 
 
@@ -41,16 +48,17 @@ def run_who_can(
     with setting(asker, "who may do something", recorded) as found:
         version = found.version
         known = record_of(record, version)
+        everybody = found.people or (holders(version, known) if found.of_roles else {})
         question = check_question(
             Question(action, labels_of(category), "", moment(at), source=found.source),
             version.schema,
         )
-        people = sorted(found.people.values(), key=lambda p: p.name)
-        holders = who_can(version, people, question, known)
+        people = sorted(everybody.values(), key=lambda p: p.name)
+        able = who_can(version, people, question, known)
         # "At least in summary": less is not what was asked for.
-        holders = tuple(h for h in holders if h.rank >= _least(question))
+        able = tuple(h for h in able if h.rank >= _least(question))
     if json:
-        render.print_json(_as_json(holders, question, found, len(people)))
+        render.print_json(_as_json(able, question, found, len(people)))
         return 0
     out = render.console()
     what = f"{action} {category or ''}".strip()
@@ -61,11 +69,11 @@ def run_who_can(
     elif question.labels:
         out.print("Any record: what it must be like is said below (--record says more about it).")
     noun = ("role", "roles") if found.of_roles else ("person", "people")
-    plural = noun[len(holders) != 1]
-    out.print(f"{len(holders)} {plural}, of {len(people)} asked for every purpose they may claim.")
+    plural = noun[len(able) != 1]
+    out.print(f"{len(able)} {plural}, of {len(people)} asked for every purpose they may claim.")
     out.print()
-    show_blocks(out, _blocks(holders, question), question, version)
-    if holders:
+    show_blocks(out, _blocks(able, question), question)
+    if able:
         out.print(
             "Closing an account ends all of it. 'Until' is when it ends or becomes less by itself."
         )
@@ -78,43 +86,41 @@ def _least(question: Question) -> int:
     return 1 if question.action == "view" else question.wanted
 
 
-Block = tuple[tuple[int, str, tuple[str, ...], tuple[str, ...]], list[tuple[Person, Holding]]]
+Key = tuple[int, str, tuple[str, ...]]
+Block = tuple[Key, list[tuple[Person, Holding]]]
 
 
-def _blocks(holders: Iterable[Holder], question: Question) -> list[Block]:
-    """People by what they may, for what, of which records, and by which policies."""
-    found: dict[
-        tuple[int, str, tuple[str, ...], tuple[str, ...]], list[tuple[Person, Holding]]
-    ] = {}
-    for holder in holders:
+def _blocks(able: Iterable[Holder], question: Question) -> list[Block]:
+    """People by what they may, for which purposes, of which records."""
+    found: dict[Key, list[tuple[Person, Holding]]] = {}
+    for holder in able:
         for h in holder.holdings:
             if h.rank < _least(question):
                 continue
             words = records_words(h.when, holder.person.name)
-            found.setdefault((h.rank, words, h.purposes, h.policies), []).append((holder.person, h))
+            found.setdefault((h.rank, words, h.purposes), []).append((holder.person, h))
     return sorted(found.items(), key=lambda item: (-item[0][0], item[0][2], item[0][1]))
 
 
-def show_blocks(
-    out: Console, blocks: Iterable[Block], question: Question, version: PolicyVersion
-) -> None:
+def show_blocks(out: Console, blocks: Iterable[Block], question: Question) -> None:
     """Each block: what, for which purposes, of which records; then everybody."""
-    for (rank, records, purposes, policies), people in blocks:
+    for (rank, records, purposes), people in blocks:
         what = amount(question, rank) if question.is_view else question.action
         out.print(Text(f"{what[0].upper()}{what[1:]}", style="bold"))
         out.print(f"  for      {', '.join(purposes)}")
         if question.labels and records != "any record":
             out.print(f"  records  {records}")
-        out.print(f"  by       {', '.join(policies)}")
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("Person", overflow="fold")
         table.add_column("Through", overflow="fold")
+        table.add_column("By", overflow="fold")
         table.add_column("Until", overflow="fold")
         table.add_column("Ended by", overflow="fold")
         for person, h in people:
             table.add_row(
                 render.plain(_name(person)),
                 render.plain("; ".join(held(a) for a in h.through)),
+                render.plain(", ".join(h.policies)),
                 until(h),
                 render.plain(endings(h)),
             )
@@ -180,7 +186,7 @@ def _assignment_json(a: Any) -> dict[str, Any]:
 
 
 def _as_json(
-    holders: Iterable[Holder], question: Question, found: Setting, asked: int
+    able: Iterable[Holder], question: Question, found: Setting, asked: int
 ) -> dict[str, Any]:
     return {
         "question": {"action": question.action, "labels": question.labels, "at": question.at},
@@ -197,7 +203,7 @@ def _as_json(
                     if h.rank >= _least(question)
                 ],
             }
-            for holder in holders
+            for holder in able
         ],
         "asked_by": found.asked_by,
         "event": found.event,
