@@ -19,7 +19,10 @@ from chartgate.cedar.ast import (
     Unary,
     Var,
 )
-from chartgate.cedar.lex import MAX_NESTING, MAX_STEPS
+from chartgate.cedar.authorize import authorize
+from chartgate.cedar.entities import Entities
+from chartgate.cedar.evaluate import Env
+from chartgate.cedar.lex import MAX_HAS_CHAIN, MAX_NESTING, MAX_STEPS, MAX_TOKENS
 from chartgate.cedar.parse import InvalidPolicies, parse_policies, policy_set
 from chartgate.cedar.render import canonical
 from chartgate.errors import Misconfigured
@@ -270,3 +273,46 @@ def test_a_piece_must_be_exactly_one_policy() -> None:
 def test_what_is_no_expression_has_no_text() -> None:
     with pytest.raises(TypeError):
         canonical("true")  # type: ignore[arg-type]
+
+
+def test_ten_thousand_people_in_a_set_are_read_and_decided() -> None:
+    people = ", ".join(f'User::"{n}"' for n in range(10_000))
+    policies = parse_policies({"f": f'@id("x") {RULE} when {{ principal in [{people}] }};'})
+    for name, allowed in (("9999", True), ("10000", False)):
+        env = Env(EntityUid("User", name), EntityUid("A", "v"), EntityUid("R", "r"), {}, Entities())
+        assert authorize(policies, env, forbid_error_denies=True).allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (when("[" + "1," * 100_000 + "1].isEmpty()"), f"more than {MAX_TOKENS} words in one policy"),
+        (when("context has " + ".".join(["a"] * 60)), f"has with more than {MAX_HAS_CHAIN} steps"),
+        (when("context has a.b && context" + ".a" * 60 + " == 1"), ""),
+    ],
+)  # fmt: skip
+def test_what_would_cost_too_much_is_refused_at_its_place(text: str, reason: str) -> None:
+    if not reason:
+        assert len(parse_policies({"f": text})) == 1
+        return
+    [problem] = problems(f=text)
+    assert reason in problem
+    assert problem.startswith("f.cedar:1:")
+
+
+def test_reading_ends_after_a_hundred_faults() -> None:
+    found = problems(a=f"{RULE};\n" * 5_000, b=f"{RULE};")
+    assert len(found) == 101
+    assert found[-1].endswith("reading ended here")
+
+
+def test_a_whole_set_is_bounded_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chartgate.cedar.parse.MAX_WORDS", 50)
+    found = problems(a=when("true"), b=when("true").replace('"x"', '"y"') * 3)
+    assert found[-1].startswith("b.cedar:1:")
+    assert "more than 50 words in one policy set" in found[-1]
+
+
+def test_a_fault_in_a_very_long_policy_is_told_at_its_beginning() -> None:
+    text = when('"' + "a" * 70_000 + '" == \n 1 +')
+    assert problems(f=text)[0].startswith("f.cedar:1:1: unexpected token")

@@ -173,3 +173,39 @@ def test_a_schema_that_the_validator_cannot_read_passes_nothing() -> None:
     with pytest.raises(InvalidPolicies) as refused:
         validate(parse_policies({"a": '@id("ok") permit(principal, action, resource);'}), broken)
     assert refused.value.problems[0].startswith("s:1: ")
+
+
+def many(count: int) -> str:
+    names = [f"A{n}" for n in range(count)]
+    listed = ", ".join(names)
+    return (
+        "".join(f"entity {name};" for name in names)
+        + f"action v appliesTo {{ principal: [{listed}], resource: [{listed}] }};"
+    )
+
+
+def test_a_schema_that_would_cost_hours_is_refused() -> None:
+    with pytest.raises(InvalidPolicies, match="pairs of types"):
+        parse_schema(many(101), "s")
+    with pytest.raises(InvalidPolicies, match="more than 1000 entity types or actions"):
+        parse_schema("".join(f"entity A{n};" for n in range(1_001)), "s")
+    doubled = "type T0 = { a: Long };" + "".join(
+        f"type T{n} = {{ a: T{n - 1}, b: T{n - 1} }};" for n in range(1, 25)
+    )
+    with pytest.raises(InvalidPolicies, match=r"s:1:\d+: the types, written out, are too large"):
+        parse_schema(doubled + "entity A = { t: T24 };", "s")
+
+
+def test_too_many_policies_for_so_many_types_are_refused_before_they_take_hours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chartgate.cedar.validate.MAX_CHECKS", 99)
+    schema = parse_schema(many(10), "s")
+    with pytest.raises(InvalidPolicies, match="s:1: too many policies"):
+        validate(parse_policies({"a": '@id("x") permit(principal, action, resource);'}), schema)
+
+
+def test_a_group_of_actions_that_is_in_itself_is_refused_at_the_action() -> None:
+    with pytest.raises(InvalidPolicies) as refused:
+        parse_schema("action top;\naction a in [b];\naction b in [c, top];\naction c in [a];", "s")
+    assert refused.value.problems[0].startswith("s:2:8: action a is in a group of itself")
