@@ -1,5 +1,6 @@
 """``chartgate policy diff`` and ``replay``: names, options and help; the work is imported when run."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,9 +13,46 @@ from chartgate.errors import Misconfigured
 def add_to(app: typer.Typer) -> None:
     """Add the commands that compare versions."""
     for name, command, short in (
+        ("diff", diff, "What another version allows and denies, with an example each."),
         ("replay", replay, "Decide the recorded log again under other policies."),
     ):
         app.command(name, short_help=short)(told(command))
+
+
+VERSION_HELP = "A policy folder, 'active' for what is in force, or a version's hash."
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help=VERSION_HELP)],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help=VERSION_HELP)],
+    scenarios: Annotated[
+        Path | None,
+        typer.Option(
+            "--scenarios",
+            metavar="DIR",
+            help="Write the examples there as scenarios that expect what AFTER decides.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="How long one question may take.")
+    ] = 10.0,
+    json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """Show what changes from one version of the policies to another, for every request there can be.
+
+    First what they say: policies, roles, purposes, scenarios that were added, removed or changed.
+    Then what they decide: for each role, action and category whether something is newly allowed or
+    denied or seen better or less, with a person and record for whom it is so; everything else is
+    proved unchanged. What could not be decided is called unknown. Exits with 1 when something
+    changes.
+    """
+    from chartgate.cli.policy_diff import run_diff
+
+    raise typer.Exit(
+        run_diff(before, after, scenarios=scenarios, timeout=timeout, state=state, json=json)
+    )
 
 
 def replay(
