@@ -29,6 +29,7 @@ from chartgate.cedar.schema import (
 )
 from chartgate.cedar.values import I64_MAX, I64_MIN
 from chartgate.model.principal import EntityUid
+from chartgate.targets.smt.flat import Key, as_term, flat
 from chartgate.targets.smt.hierarchy import action_groups, is_action_type, types_above
 from chartgate.targets.smt.logic import (
     Number,
@@ -38,7 +39,6 @@ from chartgate.targets.smt.logic import (
     either,
     implies,
     negated,
-    same_number,
     term,
 )
 from chartgate.targets.smt.symbols import (
@@ -57,8 +57,6 @@ from chartgate.targets.smt.symbols import (
 
 Closed = Mapping[str, Mapping[str, frozenset[str]]]
 """Type -> id -> the ids of its own type that it is in, itself included; there are no other ids."""
-
-Key = tuple[z3.ExprRef, ...]
 
 
 class Universe:
@@ -239,7 +237,7 @@ class Universe:
 
     def same_entity(self, left: SymEntity, right: SymEntity) -> Truth:
         """Whether two entities are one."""
-        return left.type == right.type and same_number(left.code, right.code)
+        return left.type == right.type and sameas_term(left.code, right.code)
 
     def within(self, child: SymEntity, parent: SymEntity, hierarchy: Closed | None = None) -> Truth:
         """``child in parent``, for entities of which nothing but their types is known.
@@ -269,13 +267,13 @@ class Universe:
             if isinstance(child.code, int) and child.code != number:
                 continue
             above = [
-                same_number(parent.code, self.code(uid))
+                sameas_term(parent.code, self.code(uid))
                 for uid in self._ancestors(EntityUid(child.type, id_), known)
                 if uid.type == parent.type
             ]
             # In this order: most ids are not in what is asked for.
             if (is_in := any_of(above)) is not False:
-                found.append(both(is_in, same_number(child.code, number)))
+                found.append(both(is_in, sameas_term(child.code, number)))
         return any_of(found)
 
     def _ancestors(self, uid: EntityUid, known: Closed) -> frozenset[EntityUid]:
@@ -288,7 +286,7 @@ class Universe:
         self.placed.setdefault(entity.type, {})[_index(entity.code)] = entity
 
     def _inside(self, child: SymEntity, parent: SymEntity) -> z3.BoolRef:
-        ends = (_number(child.code), _number(parent.code))
+        ends = (as_term(child.code), as_term(parent.code))
         return self.truth(f"in:{child.type}:{parent.type}", ends)
 
     # --- what is asked of the solver ------------------------------------------------------------
@@ -345,31 +343,6 @@ class _Open:
         return self._universe.truth(f"{self._name}∋", parts)
 
 
-def flat(universe: Universe, kind: Type, value: Symbol) -> Key:
-    """The terms that a value consists of: equal for equal values, and only for them."""
-    match value:
-        case SymBool(truth):
-            return (term(truth),)
-        case SymLong(number) | SymMeasure(_, number) | SymEntity(_, number):
-            return (_number(number),)
-        case SymString(text):
-            return (universe.string_term(text),)
-        case SymIp(is_v6, address, free):
-            return (term(is_v6), address, free)
-        case SymRecord(fields) if isinstance(kind, RecordType):
-            parts: list[z3.ExprRef] = []
-            for name, attribute in sorted(kind.attributes.items()):
-                if not attribute.required:
-                    raise Unencodable("a set of records with an optional attribute")
-                parts += flat(universe, attribute.type, fields[name][1])
-            return tuple(parts)
-    raise Unencodable("a set of sets that is not written out")
-
-
 def _index(number: Number) -> tuple[bool, int]:
     """Something that is equal for equal numbers; a term must be kept as long as its index."""
     return (True, number) if isinstance(number, int) else (False, number.get_id())
-
-
-def _number(number: Number) -> z3.ArithRef:
-    return z3.IntVal(number) if isinstance(number, int) else number
