@@ -77,8 +77,8 @@ SOMETIMES = [
     "principal has alias && principal.alias == principal.name",
     'principal has best && principal.best.grade > principal.grade && principal.best in Team::"t"',
     "principal has best && principal.best.lines != principal.lines",
-    "principal has best && !principal.best.lines.containsAll(principal.lines) &&"
-    " principal.best.lines.containsAny(principal.lines)",
+    "if principal has best then !principal.best.lines.containsAll(principal.lines) else false",
+    "principal has best && principal.best.lines.containsAny(principal.lines)",
     "resource.owner.lines == principal.lines && resource.owner != principal",
     'principal.home.isInRange(ip("10.0.0.0/8")) && !principal.home.isInRange(ip("10.0.0.0/9"))',
     'context.text like "*\\*é*" && context.text != "*é"',

@@ -237,7 +237,7 @@ class Universe:
 
     def same_entity(self, left: SymEntity, right: SymEntity) -> Truth:
         """Whether two entities are one."""
-        return left.type == right.type and sameas_term(left.code, right.code)
+        return left.type == right.type and same_number(left.code, right.code)
 
     def within(self, child: SymEntity, parent: SymEntity, hierarchy: Closed | None = None) -> Truth:
         """``child in parent``, for entities of which nothing but their types is known.
@@ -267,13 +267,13 @@ class Universe:
             if isinstance(child.code, int) and child.code != number:
                 continue
             above = [
-                sameas_term(parent.code, self.code(uid))
+                same_number(parent.code, self.code(uid))
                 for uid in self._ancestors(EntityUid(child.type, id_), known)
                 if uid.type == parent.type
             ]
             # In this order: most ids are not in what is asked for.
             if (is_in := any_of(above)) is not False:
-                found.append(both(is_in, sameas_term(child.code, number)))
+                found.append(both(is_in, same_number(child.code, number)))
         return any_of(found)
 
     def _ancestors(self, uid: EntityUid, known: Closed) -> frozenset[EntityUid]:
