@@ -12,8 +12,11 @@ from hypothesis import given
 from chartgate.cedar.ast import PolicySet
 from chartgate.cedar.authorize import Answer, authorize
 from chartgate.cedar.entities import Entities
+from chartgate.cedar.evaluate import Env
 from chartgate.cedar.parse import parse_policies
 from chartgate.cedar.templates import with_links
+from chartgate.cedar.values import RecordValue
+from chartgate.model.principal import EntityUid
 from chartgate.targets.compiled import compile_policies
 from chartgate.targets.entity_store import EntityStore
 from strategies.cedar import Case, cases
@@ -63,3 +66,26 @@ def test_the_compiled_answer_is_the_reference_answer(case: Case) -> None:
     linked = with_links(policies, case.links, case.schema)
     for world in case.worlds:
         assert disagreements(linked, world) == []
+
+
+# Found by drawing, kept as they were found: (condition, context).
+FOUND = [
+    # The context alone has a name of one letter and is no entity.
+    ("[{}].contains(context)", {}),
+    ("[{a: 1}].contains(context)", {"a": 1}),
+    ("[{a: 1}].contains(context)", {"a": 2}),
+    ("[{a: 1}, {a: 2}].containsAny([context])", {"a": 2}),
+]
+
+
+@pytest.mark.parametrize(("condition", "context"), FOUND)
+def test_what_was_once_answered_otherwise(condition: str, context: dict[str, int]) -> None:
+    text = f"permit (principal, action, resource) when {{ {condition} }};"
+    policies = parse_policies({"p": text}, ids="order")
+    who = (EntityUid("User", "a"), EntityUid("Action", "view"), EntityUid("Rec", "r"))
+    env = Env(*who, RecordValue(context), Entities())
+    for form in (RecordValue(context), context):
+        answer = compile_policies(policies).decide(
+            *who, form, Entities(), None, forbid_error_denies=False
+        )
+        assert answer == authorize(policies, env, forbid_error_denies=False)
