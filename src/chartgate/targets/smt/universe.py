@@ -39,6 +39,7 @@ from chartgate.targets.smt.logic import (
     either,
     implies,
     negated,
+    same_number,
     term,
 )
 from chartgate.targets.smt.symbols import (
