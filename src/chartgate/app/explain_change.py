@@ -283,7 +283,7 @@ def _existing(explanation: Explanation) -> Iterator[Change]:
 
         return apply
 
-    for assignment in explanation.not_live:
+    for assignment in (a for a in explanation.not_live if not a.is_live(at=at)):
         words = f"her assignment as {_held(assignment)} {_over(assignment, at)}: it is renewed"
         yield Change(Kind.ASSIGNMENT, words, By.ROLES, 3, renew(assignment))
     if len(explanation.live) > 1:
