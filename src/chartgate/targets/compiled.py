@@ -180,7 +180,7 @@ class CompiledPolicies:
         """
         # (1) The policies taken apart, a few dozen a step.
         for number in range(len(self.policies)):
-            self._residual(number)
+            self._residual(number).prepare()
             if number % _TAKEN_APART == 0:
                 yield len(self.policies) - number
         # (2) The first node of each tree.

@@ -121,6 +121,12 @@ class Residual:
         copies = self.copies * max(1, len(self.conditions[place].values))
         return Residual(self.number, rest, self.whole, copies=copies)
 
+    def prepare(self) -> None:
+        """Work out in advance what splits and guards will ask of the conditions."""
+        for condition in self.conditions:
+            if condition.needs is None:
+                return
+
     def entries(self, known: Known, closed: frozenset[Axis]) -> Iterator[Entry]:
         """The conditions a split can decide, as long as all before them cannot fail."""
         for place, condition in enumerate(self.conditions):
