@@ -61,6 +61,16 @@ type = "Set<Department>"
 from = "patient p"
 where = "false"
 value = "p.mrn"
+[relations.queues]
+type = "Set<Department>"
+from = "patient p"
+where = "false"
+value = "p.mrn"
+[relations.age_bands]
+type = "Set<AgeBand>"
+from = "patient p"
+where = "false"
+value = "p.mrn"
 [tables.patient]
 row_category = "demographics"
 patient = "this.patient_id"
