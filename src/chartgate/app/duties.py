@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations, zip_longest
 from typing import Any, Final
 
-from chartgate.app.lint_facts import Facts
+from chartgate.app.lint_facts import ANYTHING, Certain, Facts
 from chartgate.app.lint_finding import Finding, Severity
 from chartgate.app.policy_bundle import DUTIES, InvalidBundle, PolicyVersion
-from chartgate.cedar.ast import Policy
 
 _KEYS: Final = frozenset({"title", "one", "other", "clause", "accepted", "because"})
 
@@ -96,32 +95,34 @@ class _Powers:
     """Which permits give a role an action, and what guardrails leave of them."""
 
     def __init__(self, facts: Facts) -> None:
-        self.facts = facts
-        self.permits: dict[tuple[str, str], list[Policy]] = {}
-        self.forbids: dict[str, list[Policy]] = {}
+        self.every = facts.categories or ANYTHING
+        self.roles_of = facts.roles_of
+        self.given: dict[tuple[str, str], frozenset[str]] = {}
+        self.forbids: dict[str, list[Certain]] = {}
         for policy in facts.version.policies.policies:
             names = {uid.id for uid in facts.actions(policy)}
-            for name in names:
-                if policy.effect == "forbid":
-                    self.forbids.setdefault(name, []).append(policy)
-                    continue
-                for role in facts.held_by(policy):
-                    self.permits.setdefault((role, name), []).append(policy)
+            if policy.effect == "forbid":
+                certain = facts.certainty(policy)
+                if certain is not None:
+                    for name in names:
+                        self.forbids.setdefault(name, []).append(certain)
+                continue
+            limit = facts.category_limit(policy)
+            for role in facts.held_by(policy):
+                for name in names:
+                    before = self.given.get((role, name), frozenset())
+                    self.given[role, name] = before | (self.every if limit is None else limit)
 
-    def has(self, role: str, action: str, held: frozenset[str]) -> Policy | None:
-        """A permit of the role that the person's guardrails leave standing somewhere."""
-        permits = self.permits.get((role, action), [])
-        if not permits:
-            return None
-        taken: frozenset[str] = frozenset()
+    def has(self, role: str, action: str, held: frozenset[str]) -> bool:
+        """Whether the person's guardrails leave standing something that the role is given."""
+        left = self.given.get((role, action), frozenset())
+        if not left:
+            return False
+        above = frozenset().union(*(self.roles_of[one] for one in held))
         for forbid in self.forbids.get(action, ()):
-            taken |= self.facts.categories_for_certain(forbid, held)
-        every = self.facts.categories or frozenset(("",))
-        for permit in permits:
-            limit = self.facts.category_limit(permit)
-            if (every if limit is None else limit) - taken:
-                return permit
-        return None
+            if all(above & wanted for wanted in forbid.roles):
+                left -= forbid.categories
+        return bool(left)
 
 
 def conflicts(facts: Facts, duties: tuple[Conflict, ...]) -> Iterator[Finding]:

@@ -42,6 +42,18 @@ class Among:
     exact: bool
 
 
+ANYTHING: Final = frozenset(("",))
+"""Stands for all categories where a schema has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certain:
+    """A forbid that holds for whoever meets each of ``roles``, over ``categories``."""
+
+    roles: tuple[frozenset[str], ...]
+    categories: frozenset[str]
+
+
 def conjuncts(policy: Policy) -> tuple[Expr, ...]:
     """The clauses as conditions that must all be true; ``unless`` and ``!`` are carried inward."""
     found: list[Expr] = []
@@ -232,26 +244,26 @@ class Facts:
         known = [one.names for one in told if one is not None]
         return frozenset.intersection(*known) if known else None
 
-    def categories_for_certain(self, forbid: Policy, roles: frozenset[str]) -> frozenset[str]:
-        """The categories that a forbid takes from whoever holds these roles, whatever else holds."""
-        left = self.categories or frozenset(("",))
-        above = frozenset().union(*(self.roles_of.get(role, frozenset()) for role in roles))
-        if forbid.principal.op != "all" and not self._met(forbid, above):
-            return frozenset()
+    def certainty(self, forbid: Policy) -> Certain | None:
+        """For whom a forbid is certain to hold, and over what; None if it depends on more."""
+        left = self.categories or ANYTHING
+        demands = []
+        scope = forbid.principal
+        if scope.op in ("in", "is in"):
+            ids = {e.id for e in scope.entities if isinstance(e, EntityUid) and e.type == ROLE}
+            demands.append(frozenset(ids))
+        elif scope.op == "==":
+            return None
         for expr in conjuncts(forbid):
             category = among(expr, _category_leaf, self.categories)
             role = among(expr, _role_leaf, None)
             if category is not None and category.exact:
                 left &= category.names
-            elif role is None or not role.exact or not role.names & above:
-                return frozenset()
-        return left
-
-    @staticmethod
-    def _met(policy: Policy, above: frozenset[str]) -> bool:
-        scope = policy.principal
-        ids = {e.id for e in scope.entities if isinstance(e, EntityUid) and e.type == ROLE}
-        return bool(ids & above) if scope.op in ("in", "is in") else scope.op == "is"
+            elif role is not None and role.exact:
+                demands.append(role.names)
+            else:
+                return None
+        return Certain(tuple(demands), left)
 
     def purpose_limit(self, policy: Policy) -> frozenset[str] | None:
         """The purposes that satisfy the conditions, narrower ones included; None if none is asked."""

@@ -122,6 +122,31 @@ def test_a_sound_policy_gives_nothing_to_say() -> None:
             f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ !(!(principal in [Role::"clinician"])) }};',
         ),
         (
+            "not-a-role", "warning",
+            f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ if principal in Role::"proxy" then false else true }};',
+            f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ if context.source == "a" then principal in Role::"clinician" else true }};',
+        ),
+        (
+            "not-a-role", "warning",
+            f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} unless {{ principal is User in Role::"proxy" }};',
+            f'permit (principal, {VIEW}, resource) {FOR_CARE} {LABS} when {{ principal is User in Role::"nurse" }};',
+        ),
+        (
+            "no-purpose", "warning",
+            f'permit ({NURSE}, {VIEW}, resource) {LABS} when {{ context.purpose in Purpose::"TREAT" || context.source == "a" }};',
+            f'permit ({NURSE}, {VIEW}, resource) {LABS} when {{ [Purpose::"TREAT", Purpose::"ETREAT"].contains(context.purpose) }};',
+        ),
+        (
+            "every-category", "warning",
+            f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} when {{ Category::"labs" == resource.category || resource.care_team.contains(principal) }};',
+            f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} when {{ (Category::"labs" == resource.category && context.source == "a") || resource.category in [Category::"notes"] }};',
+        ),
+        (
+            "every-record", "error",
+            f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} when {{ context.source == "a" }};',
+            f'permit ({NURSE}, {VIEW}, resource == Record::"1") {FOR_CARE};',
+        ),
+        (
             "never-applies", "warning",
             f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ resource.category == Category::"notes" }};',
             f'permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ [Category::"notes", Category::"labs"].contains(resource.category) }};',
@@ -273,6 +298,8 @@ def test_an_accepted_conflict_is_a_note_with_its_reason() -> None:
             " when { resource.care_team.contains(principal) };"),
             False,
         ),
+        ('forbid (principal == User::"anna", action == Action::"update", resource);', False),
+        ('forbid (principal is User, action == Action::"update", resource);', True),
         ('forbid (principal in Role::"proxy", action == Action::"update", resource);', False),
         ('forbid (principal in Role::"privacy_officer", action == Action::"create", resource);', False),
     ],
