@@ -7,31 +7,48 @@ from typing import Any as Anything
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chartgate.cedar.ast import WILDCARD
+from chartgate.cedar.values import CedarSet, is_i64
 from chartgate.model.principal import EntityUid
 from chartgate.targets.formula import (
     ALWAYS,
     NEVER,
     All,
     Any,
+    Beside,
     Compares,
     Formula,
+    HasEvery,
+    HasHeld,
     HasMember,
+    HasOther,
+    Held,
     IsOneOf,
     Labelled,
+    Matches,
     Present,
+    Reckons,
+    Step,
     conjunction,
     conjuncts,
     disjunction,
     implies,
 )
+from chartgate.targets.predicate import compile_labelled
 
 NAMES = [EntityUid("User", name) for name in "abc"]
-ROWS = [
-    {"owner": owner, "size": size, "team": frozenset(team), "label": label}
-    for owner, size, team, label in product(
-        [None, *NAMES], [None, 1, 2, 3], [(), NAMES[:1], NAMES[1:], NAMES], [True, False, None]
+TEXTS = ["", "a", "ab"]
+ROWS: list[dict[str, Anything]] = [
+    {"owner": owner, "size": size, "most": most, "text": text, "team": frozenset(team),
+     "label": label}
+    for owner, (size, most), text, team, label in product(
+        [None, *NAMES],
+        [(None, 1), (1, None), (2, 2), (3, 2**63 - 1)],
+        [None, *TEXTS],
+        [(), NAMES[:1], NAMES[1:], NAMES],
+        [True, False, None],
     )
-]
+]  # fmt: skip
 
 _some_names = st.frozensets(st.sampled_from(NAMES), max_size=3)
 _atoms: st.SearchStrategy[Formula] = st.one_of(
@@ -41,7 +58,27 @@ _atoms: st.SearchStrategy[Formula] = st.one_of(
     st.builds(
         Compares, st.just("size"), st.sampled_from(["<", "<=", ">", ">="]), st.integers(0, 4)
     ),
-    st.builds(HasMember, st.just("team"), _some_names, st.booleans()),
+    st.builds(
+        Matches,
+        st.just("text"),
+        st.sampled_from([("a", WILDCARD), (WILDCARD, "b"), (WILDCARD,), ("a",)]),
+        st.booleans(),
+    ),
+    st.builds(IsOneOf, st.just("text"), st.frozensets(st.sampled_from(TEXTS)), st.booleans()),
+    st.builds(Beside, st.just("most"), st.sampled_from(["==", "!=", "<", ">="]), st.just("size")),
+    st.builds(
+        Reckons,
+        st.builds(Step, st.sampled_from(["+", "-", "*"]), st.just(Held("most")), st.integers(1, 2)),
+        st.sampled_from(["==", "!=", "<", ">="]),
+        st.sampled_from([1, 4, Held("size")]),
+    ),
+    st.builds(
+        lambda kind, values, negated: kind("team", values, negated),
+        st.sampled_from([HasMember, HasEvery, HasOther]),
+        _some_names,
+        st.booleans(),
+    ),
+    st.builds(HasHeld, st.just("team"), st.just("owner"), st.booleans()),
     st.builds(Labelled, st.just("label"), st.booleans()),
 )
 
@@ -66,16 +103,42 @@ def holds(formula: Formula, row: dict[str, Anything]) -> bool:
         case IsOneOf(attribute, values, negated):
             return row[attribute] is not None and (row[attribute] in values) != negated
         case Compares(attribute, op, number):
-            value = row[attribute]
-            if value is None:
+            return compared(row[attribute], op, number)
+        case Matches(attribute, pattern, negated):
+            text = row[attribute]
+            liked = {
+                ("a", WILDCARD): text in ("a", "ab"), (WILDCARD, "b"): text == "ab",
+                (WILDCARD,): True, ("a",): text == "a",
+            }[pattern]  # fmt: skip
+            return text is not None and liked != negated
+        case Beside(left, op, right):
+            return compared(row[left], op, row[right])
+        case Reckons(Step(op, Held(name), second), relation, right):
+            if row[name] is None:
                 return False
-            return {"<": value < number, "<=": value <= number,
-                    ">": value > number, ">=": value >= number}[op]  # fmt: skip
+            result = {"+": row[name] + second, "-": row[name] - second, "*": row[name] * second}[op]
+            other = row["size"] if isinstance(right, Held) else right
+            return is_i64(result) and compared(result, relation, other)
+        case HasEvery(attribute, values, negated):
+            return (values <= row[attribute]) != negated
+        case HasOther(attribute, values, negated):
+            return bool(row[attribute] - values) != negated
+        case HasHeld(attribute, other, negated):
+            return row[other] is not None and (row[other] in row[attribute]) != negated
         case HasMember(attribute, values, negated):
             return bool(row[attribute] & values) != negated
         case Labelled(label, negated):
             return (row[label] is False) == negated
     raise AssertionError(formula)
+
+
+def compared(left: Anything, op: str, right: Anything) -> bool:
+    if left is None or right is None:
+        return False
+    return {
+        "==": left == right, "!=": left != right, "<": left < right, "<=": left <= right,
+        ">": left > right, ">=": left >= right,
+    }[op]  # fmt: skip
 
 
 def rows_of(formula: Formula) -> list[bool]:
@@ -117,6 +180,15 @@ def test_the_order_of_parts_does_not_matter(formula: Formula) -> None:
 
     parts = sorted(conjuncts(formula), key=repr)
     assert [rows_of(f) for f in both(parts)] == [rows_of(f) for f in both(reversed(parts))]
+
+
+@given(formulas)
+def test_the_python_function_holds_for_the_same_rows(formula: Formula) -> None:
+    ask = compile_labelled(formula)
+    for row in ROWS:
+        attributes = {n: row[n] for n in ("owner", "size", "most", "text") if row[n] is not None}
+        attributes["team"] = CedarSet.of(row["team"])
+        assert ask(attributes, {"label": row["label"]}) == holds(formula, row)
 
 
 @given(formulas)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from chartgate.cedar.ast import Expr, Policy, Scope
+from chartgate.cedar.ast import WILDCARD, Expr, Policy, Scope
 from chartgate.cedar.entities import Entities, Entity
 from chartgate.cedar.evaluate import Env
 from chartgate.cedar.parse import parse_policies
-from chartgate.cedar.values import CedarSet, RecordValue
+from chartgate.cedar.values import CedarSet, DateTime, Decimal, RecordValue
 from chartgate.datamap.model import Relation
 from chartgate.model.disclosure import Disclosure
 from chartgate.model.principal import EntityUid
@@ -18,12 +18,20 @@ from chartgate.targets.formula import (
     NEVER,
     All,
     Any,
+    Beside,
     Compares,
     Formula,
+    HasEvery,
+    HasHeld,
     HasMember,
+    HasOther,
+    Held,
     IsOneOf,
     Labelled,
+    Matches,
     Present,
+    Reckons,
+    Step,
     conjunction,
     disjunction,
     implies,
@@ -224,10 +232,12 @@ def test_of_two_that_say_the_same_one_stays() -> None:
 # ── SQL ───────────────────────────────────────────────────────────────────────────────────────
 
 SQL = RowSql(
-    {"owner": "this.o", "name": "this.n", "size": "this.s", "ok": "this.k"},
+    {"owner": "this.o", "name": "this.n", "size": "this.s", "ok": "this.k", "since": "this.t",
+     "cost": "this.c"},
     {"team": Relation("team", "Set<User>", "public.t t", "t.r = this.id", "t.u")},
     {"vip": "this.vip"},
-)
+    {"size": "Long", "ok": "Bool", "since": "datetime", "cost": "decimal"},
+)  # fmt: skip
 C = '::pg_catalog.text COLLATE pg_catalog."C")'
 
 
@@ -255,6 +265,45 @@ C = '::pg_catalog.text COLLATE pg_catalog."C")'
          f"(NOT EXISTS (SELECT 1 FROM public.t t WHERE (t.r = this.id) AND (((t.u){C} = 'ann')))"),
         (HasMember("team", frozenset()), "false"),
         (HasMember("team", frozenset(), negated=True), "true"),
+        (HasOther("team", frozenset(), negated=True),
+         "(NOT EXISTS (SELECT 1 FROM public.t t WHERE (t.r = this.id) AND ((t.u) IS NOT NULL)))"),
+        (HasOther("team", frozenset({ANN})),
+         f"(EXISTS (SELECT 1 FROM public.t t WHERE (t.r = this.id) AND ((t.u){C} <> 'ann')))"),
+        (HasEvery("team", frozenset({ANN, BOB})),
+         (f"((SELECT pg_catalog.count(DISTINCT ((t.u){C}) FROM public.t t WHERE (t.r = this.id) "
+         f"AND ((t.u){C} IN ('ann', 'bob'))) = 2)")),
+        (HasHeld("team", "owner"),
+         (f"(((this.o){C} IN (SELECT ((t.u){C} FROM public.t t WHERE (t.r = this.id) "
+         "AND (t.u) IS NOT NULL))")),
+        (HasHeld("team", "owner", negated=True),
+         (f"(((this.o) IS NOT NULL) AND (((this.o){C} NOT IN (SELECT ((t.u){C} FROM public.t t "
+         "WHERE (t.r = this.id) AND (t.u) IS NOT NULL)))")),
+        (Matches("name", ("a%_\\'", WILDCARD)), f"(((this.n){C} LIKE 'a\\%\\_\\\\''%')"),
+        (Matches("name", ("\0",)), "false"),
+        (Matches("name", ("\ud800",), negated=True), "((this.n) IS NOT NULL)"),
+        (one_of("name", "\0", negated=True), "((this.n) IS NOT NULL)"),
+        (HasMember("team", frozenset({EntityUid("User", "\0")})), "false"),
+        (HasEvery("team", frozenset({ANN, EntityUid("User", "\0")}), negated=True), "true"),
+        (Present("since"), "(pg_catalog.isfinite(this.t))"),
+        (Present("cost", negated=True),
+         "(((this.c) BETWEEN (-922337203685477.5808) AND 922337203685477.5807) IS NOT TRUE)"),
+        (Compares("since", "<=", DateTime(0)),
+         ("(((this.t) < '1970-01-01 00:00:00.001+00'::pg_catalog.timestamptz) "
+         "AND ((this.t) > '-infinity'))")),
+        (Compares("since", ">", DateTime(2**62)), "false"),
+        (Compares("since", ">=", DateTime(-(2**62))), "(pg_catalog.isfinite(this.t))"),
+        (Compares("cost", "<", Decimal(-15_000)),
+         "(((this.c) < (-1.5000)) AND ((this.c) >= (-922337203685477.5808)))"),
+        (IsOneOf("since", frozenset({DateTime(2**62)}), negated=True),
+         "(pg_catalog.isfinite(this.t))"),
+        (IsOneOf("since", frozenset({DateTime(-62_135_683_200_000)})),
+         ("(pg_catalog.date_trunc('milliseconds', this.t) = "
+         "'0001-12-31 00:00:00.000+00 BC'::pg_catalog.timestamptz)")),
+        (Beside("name", "==", "owner"), f"(((this.n){C} = ((this.o){C})"),
+        (Beside("size", "<=", "size"), "((this.s) <= (this.s))"),
+        (Reckons(Step("+", Held("size"), 1), ">", 2),
+         ("((((this.s)::pg_catalog.numeric + 1) BETWEEN (-9223372036854775808) AND "
+         "9223372036854775807) AND (((this.s)::pg_catalog.numeric + 1) > 2))")),
         (Labelled("vip"), "((this.vip) IS NOT FALSE)"),
         (Labelled("vip", negated=True), "((this.vip) IS FALSE)"),
         (All(frozenset({Present("size"), Present("name")})),
