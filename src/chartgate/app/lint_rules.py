@@ -172,17 +172,16 @@ def unreachable(policy: Policy, facts: Facts) -> Iterator[Finding]:
     """A policy that can never apply, by simple means."""
     for expr in conjuncts(policy):
         value = _constant(expr)
-        if value is False:
+        if value is False or value is _FAILS:
+            what = "always fails" if value is _FAILS else "is never true"
             yield found(
                 _WARNING, "never-applies", policy,
-                f"{_short(expr)} is never true: correct it, or remove the policy",
+                f"{_short(expr)} {what}: correct it, or remove the policy",
             )  # fmt: skip
         elif value is True and not isinstance(expr, Literal):
             yield found(
                 _NOTE, "says-nothing", policy, f"{_short(expr)} is always true: leave it out"
             )
-    if not facts.actions(policy):
-        yield found(_WARNING, "never-applies", policy, "its scope admits no action of the schema")
     if facts.category_limit(policy) == frozenset():
         yield found(
             _WARNING, "never-applies", policy,
@@ -212,6 +211,9 @@ def _unmet(policy: Policy, facts: Facts) -> Iterator[Finding]:
 _NOWHERE: Final = Env(EntityUid("", ""), EntityUid("", ""), EntityUid("", ""), {}, Entities())
 
 
+_FAILS: Final = object()
+
+
 def _constant(expr: Expr) -> object:
     """The value of a condition that depends on nothing; None if it depends on something."""
     if any(isinstance(node, Var) for node in walk(expr)):
@@ -219,7 +221,7 @@ def _constant(expr: Expr) -> object:
     try:
         return evaluate(expr, _NOWHERE)
     except EvaluationError:
-        return None
+        return _FAILS
 
 
 def _short(expr: Expr) -> str:

@@ -167,6 +167,11 @@ def test_a_sound_policy_gives_nothing_to_say() -> None:
             f'permit ({NURSE}, {VIEW}, resource) {LABS} when {{ context.purpose in Purpose::"ETREAT" }};',
         ),
         (
+            "never-applies", "warning",
+            f"permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ 9223372036854775807 + 1 > 0 }};",
+            f"permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ 9223372036854775806 + 1 > 0 }};",
+        ),
+        (
             "says-nothing", "note",
             f"permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ 1 < 2 }};",
             f"permit ({NURSE}, {VIEW}, resource) {FOR_CARE} {LABS} when {{ true }};",
