@@ -204,6 +204,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
         async with ControlPlaneFeed(
             ready.control, on_change=keeper.wake, on_forged=keeper.forged_notice
         ) as people:
+            keeper.wake()  # what came between the first look and the link
             gateway = Gateway(
                 GatewayConfig(
                     node=NODE,
