@@ -41,6 +41,16 @@ from chartgate.targets.formula import (
 )
 from chartgate.targets.row_terms import (
     DECIMAL_ORDER,
+    condition,
+    guarded,
+    is_empty,
+    is_type,
+    like,
+    negated,
+    relation,
+    stepped,
+)
+from chartgate.targets.row_values import (
     ERROR,
     FALSE,
     TRUE,
@@ -50,15 +60,7 @@ from chartgate.targets.row_terms import (
     Outcome,
     RowShape,
     Term,
-    condition,
-    guarded,
-    is_empty,
-    is_type,
     kind_of,
-    like,
-    negated,
-    relation,
-    stepped,
 )
 
 __all__ = ["ERROR", "FALSE", "TRUE", "Known", "Outcome", "RowShape", "specialise"]

@@ -7,8 +7,7 @@ and ``<`` an error.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 from chartgate.cedar.ast import Pattern
 from chartgate.cedar.calls import call
@@ -44,6 +43,21 @@ from chartgate.targets.formula import (
     conjunction,
     disjunction,
 )
+from chartgate.targets.row_values import (
+    ERROR,
+    FALSE,
+    TRUE,
+    Cell,
+    Constant,
+    Members,
+    Outcome,
+    Reckoned,
+    RowShape,
+    Term,
+    kind_of,
+    of_kind,
+    there,
+)
 
 ORDERED: Final = frozenset({"Long", "datetime", "duration"})
 """What ``<`` may compare; decimals have methods."""
@@ -51,72 +65,6 @@ NOT_ENTITIES: Final = frozenset({"String", "Long", "Bool", "datetime", "decimal"
 DECIMAL_ORDER: Final[Mapping[str, RelationOp]] = {
     "lessThan": "<", "lessThanOrEqual": "<=", "greaterThan": ">", "greaterThanOrEqual": ">=",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """When a condition is true and when it is false; on any other row it errs."""
-
-    true: Formula
-    false: Formula
-
-
-TRUE: Final = Outcome(ALWAYS, NEVER)
-FALSE: Final = Outcome(NEVER, ALWAYS)
-ERROR: Final = Outcome(NEVER, NEVER)
-
-
-@dataclass(frozen=True, slots=True)
-class RowShape:
-    """Which attributes a table's rows have: scalars (each perhaps absent) and sets.
-
-    A scalar that is not listed is absent from every row; a set that is not listed is empty.
-    """
-
-    scalars: frozenset[str]
-    sets: frozenset[str]
-    declared_sets: frozenset[str]
-    """Every set-valued attribute of the schema, mapped here or not."""
-    kinds: Mapping[str, str] = field(compare=False)
-    """What an attribute, or a set's member, is by the schema: ``String``, ``Long``, ``Bool``,
-    ``datetime``, ``decimal`` or an entity type. A value of another kind equals none."""
-    families: Mapping[str, frozenset[EntityUid]] = field(default_factory=dict, compare=False)
-    """Of the entity types that form a hierarchy: all entities there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A value known before the query runs."""
-
-    value: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A scalar attribute of the row."""
-
-    attribute: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Members:
-    """A set attribute of the row; ``empty``: this table has no such relation."""
-
-    attribute: str
-    kind: str
-    empty: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reckoned:
-    """A Long, datetime or duration reckoned from the row."""
-
-    number: Number
-    kind: str
-
-
-Term: TypeAlias = Constant | Cell | Members | Reckoned
 
 
 def negated(outcome: Outcome) -> Outcome:
@@ -133,17 +81,6 @@ def guarded(cases: Iterable[tuple[Formula, Outcome]]) -> Outcome:
         disjunction(conjunction((guard, outcome.true)) for guard, outcome in given),
         disjunction(conjunction((guard, outcome.false)) for guard, outcome in given),
     )
-
-
-def there(term: Term) -> Formula:
-    """Where the term has a value."""
-    match term:
-        case Cell(attribute, _):
-            return Present(attribute)
-        case Reckoned(number, _):
-            # Every step fits, and what is there equals itself.
-            return Reckons(number, "==", number)
-    return ALWAYS
 
 
 def condition(term: Term) -> Outcome:
@@ -204,13 +141,6 @@ def stepped(op: StepOp, left: Term, right: Term, kind: str) -> Term | None:
 _OF_NUMBER: Final[Mapping[str, Callable[[int], Value]]] = {
     "Long": int, "datetime": DateTime, "duration": Duration,
 }  # fmt: skip
-
-
-def kind_of(term: Term) -> str:
-    """The kind of the term's value; the empty string for sets and records."""
-    if isinstance(term, Constant):
-        return _kind(term.value)
-    return "" if isinstance(term, Members) else term.kind
 
 
 def relation(op: str, left: Term, right: Term, shape: RowShape, entities: Entities) -> Outcome:
@@ -304,7 +234,7 @@ def _number(term: Term) -> Number:
 
 def _one_of(attribute: str, kind: str, values: Iterable[Value]) -> Outcome:
     """``attribute`` equals one of the values. A value of another kind equals no column's."""
-    scalars = _of_kind(values, kind)
+    scalars = of_kind(values, kind)
     return Outcome(
         IsOneOf(attribute, scalars) if scalars else NEVER,
         IsOneOf(attribute, scalars, negated=True) if scalars else Present(attribute),
@@ -374,7 +304,7 @@ def _contains(op: str, left: Term, right: Term) -> Outcome:
 
 
 def _has_member(members: Members, values: Iterable[Value]) -> Outcome:
-    scalars = _of_kind(values, members.kind)
+    scalars = of_kind(values, members.kind)
     if not scalars or members.empty:
         return FALSE
     return Outcome(
@@ -383,7 +313,7 @@ def _has_member(members: Members, values: Iterable[Value]) -> Outcome:
 
 
 def _has_every(members: Members, values: CedarSet) -> Outcome:
-    scalars = _of_kind(values, members.kind)
+    scalars = of_kind(values, members.kind)
     if len(scalars) < len(values) or (members.empty and scalars):
         return FALSE
     if len(scalars) <= 1:
@@ -396,7 +326,7 @@ def _has_every(members: Members, values: CedarSet) -> Outcome:
 def _has_other(members: Members, values: CedarSet) -> Outcome:
     if members.empty:
         return FALSE
-    scalars = _of_kind(values, members.kind)
+    scalars = of_kind(values, members.kind)
     return Outcome(
         HasOther(members.attribute, scalars), HasOther(members.attribute, scalars, negated=True)
     )
@@ -420,32 +350,3 @@ def _same_set(members: Members, other: Term) -> Outcome:
         return TRUE if equal(other.value, CedarSet.of(())) else FALSE
     every, more = _has_every(members, other.value), _has_other(members, other.value)
     return Outcome(conjunction((every.true, more.false)), disjunction((every.false, more.true)))
-
-
-def _of_kind(values: Iterable[Value], kind: str) -> frozenset[Scalar]:
-    """The values that a column of the kind can hold. To Cedar ``1 == true`` and ``"x" ==
-    User::"x"`` are false; SQL would have to be trusted to know."""
-    return frozenset(
-        v
-        for v in values
-        if isinstance(v, EntityUid | str | int | DateTime | Decimal) and _kind(v) == kind
-    )
-
-
-def _kind(value: Value) -> str:
-    match value:
-        case EntityUid():
-            return value.type
-        case bool():
-            return "Bool"
-        case int():
-            return "Long"
-        case str():
-            return "String"
-        case DateTime():
-            return "datetime"
-        case Duration():
-            return "duration"
-        case Decimal():
-            return "decimal"
-    return ""

@@ -43,11 +43,12 @@ ME, ANN, BOB = (EntityUid("User", name) for name in ("me", "ann", "bob"))
 WARD = EntityUid("Ward", "w")
 ROW = EntityUid("Record", "row")
 SHAPE = RowShape(
-    scalars=frozenset({"owner", "name", "size", "ok"}),
+    scalars=frozenset({"owner", "name", "size", "ok", "length"}),
     sets=frozenset({"team"}),
     declared_sets=frozenset({"team", "unmapped"}),
     kinds={
         "owner": "User", "name": "String", "size": "Long", "ok": "Bool", "team": "User",
+        "length": "Long",
         "unmapped": "User",
     },
 )  # fmt: skip
@@ -109,6 +110,40 @@ def one_of(attribute: str, *values: EntityUid | str | int, negated: bool = False
         ('resource.team.contains("me")', FALSE),
         ("resource.team.contains(3)", FALSE),
         ("resource.unmapped.contains(principal)", FALSE),
+        ("resource.unmapped.isEmpty()", TRUE),
+        ("resource.unmapped == []", TRUE),
+        ("resource.unmapped == 3", FALSE),
+        ("principal.friends.containsAll(resource.unmapped)", TRUE),
+        ("resource.unmapped.containsAll([])", TRUE),
+        ("resource.unmapped.containsAll(principal.friends)", FALSE),
+        ("resource.team.containsAll([])", TRUE),
+        ("(if resource is Record then [1] else [2]).isEmpty()", FALSE),
+        ("(if resource is User then 1 else 2).isEmpty()", ERROR),
+        ("(if resource is User then [1] else []).isEmpty()", TRUE),
+        ('(if resource is Record then "ab" else "c") like "a*"', TRUE),
+        ('(if resource is Record then "ab" else "c") like "b*"', FALSE),
+        ('(if resource is Record then 1 else 2) like "a"', ERROR),
+        ("(if resource is Record then principal else principal) is User", TRUE),
+        ("(if resource is Record then principal else principal) is Ward", FALSE),
+        ("(if resource is Record then 1 else 2) is Ward", ERROR),
+        ("(if resource is Record then 1 else 2) + 1 == 2", TRUE),
+        ("(if resource is Record then 9223372036854775807 else 2) + 1 == 2", ERROR),
+        ("(if resource is Record then 1 else 2) < 2", TRUE),
+        ('(if resource is Record then 1 else 2) < "a"', ERROR),
+        (
+            '(if resource is Record then decimal("1.0") else decimal("2.0")).lessThan(decimal("1.5"))',
+            TRUE,
+        ),
+        ('(if resource is Record then decimal("1.0") else decimal("2.0")).lessThan(3)', ERROR),
+        ("(if resource is Record then 1 else 2)", ERROR),
+        ("3 in resource.owner", ERROR),
+        ("principal in resource.name", ERROR),
+        ("resource.name in principal", ERROR),
+        ("principal in resource.unmapped", FALSE),
+        ("principal.friends in resource.team", ERROR),
+        ("resource.owner is User && resource.other == 1", Outcome(NEVER, NEVER)),
+        ('resource.owner is Ward in User::"x"', Outcome(NEVER, Present("owner"))),
+        ("{a: 1} == resource.other", ERROR),
     ],
 )
 def test_what_is_the_same_for_every_row(condition: str, expected: Outcome) -> None:
@@ -152,6 +187,41 @@ def test_members_are_asked_of_the_relation() -> None:
     assert outcome("resource.team.containsAny(principal.friends)").true == HasMember(
         "team", frozenset({ANN, BOB})
     )
+
+
+def test_known_entities_are_found_in_what_the_row_names() -> None:
+    assert outcome("principal in resource.owner").true == one_of("owner", ME)
+    assert outcome("principal in resource.team").true == HasMember("team", frozenset({ME}))
+    assert outcome("resource.owner in resource.owner").true == Present("owner")
+    assert outcome("resource.owner in resource.team") == Outcome(
+        HasHeld("team", "owner"), HasHeld("team", "owner", negated=True)
+    )
+    assert outcome("resource.owner is User in principal").true == one_of("owner", ME)
+
+
+def test_sets_are_equal_when_nothing_lacks_and_nothing_is_more() -> None:
+    friends = frozenset({ANN, BOB})
+    found = outcome("principal.friends == resource.team")
+    assert found.true == All(
+        frozenset({HasEvery("team", friends), HasOther("team", friends, negated=True)})
+    )
+    assert found.false == Any(
+        frozenset({HasEvery("team", friends, negated=True), HasOther("team", friends)})
+    )
+    assert outcome("resource.team == resource.name") == Outcome(NEVER, Present("name"))
+
+
+def test_values_of_two_kinds_are_unequal_where_both_are_there() -> None:
+    assert outcome("resource.name == resource.size") == Outcome(
+        NEVER, All(frozenset({Present("name"), Present("size")}))
+    )
+    sum_ = Step("+", Held("size"), 1)
+    assert outcome('resource.size + 1 == "x"') == Outcome(NEVER, Reckons(sum_, "==", sum_))
+
+
+def test_two_attributes_have_one_order() -> None:
+    assert outcome("resource.size < resource.length").true == Beside("length", ">", "size")
+    assert outcome("resource.size != resource.size") == Outcome(NEVER, Present("size"))
 
 
 def test_a_branch_is_chosen_before_any_row_is_seen() -> None:
@@ -209,6 +279,23 @@ def test_an_expression_that_was_not_checked_is_never_guessed() -> None:
         (HasMember("team", frozenset({ANN, BOB}), negated=True),
          HasMember("team", frozenset({ANN}), negated=True), True),
         (Compares("size", "<", 3), Compares("size", "<", 4), False),
+        (Compares("size", "<", 3), HasMember("team", frozenset({ANN})), False),
+        (one_of("name", "ab", "a"), Matches("name", ("a", WILDCARD)), True),
+        (one_of("name", "ab", "b"), Matches("name", ("a", WILDCARD)), False),
+        (one_of("name", "b"), Matches("name", ("a", WILDCARD), negated=True), True),
+        (one_of("name", "b", negated=True), Matches("name", ("b",), negated=True), False),
+        (Matches("name", ("a",)), Present("name"), True),
+        (Beside("length", "<", "size"), Present("size"), True),
+        (Reckons(Step("+", Held("size"), 1), "==", Held("length")), Present("length"), True),
+        (HasHeld("team", "owner", negated=True), Present("owner"), True),
+        (HasEvery("team", frozenset({ANN, BOB})), HasMember("team", frozenset({ANN})), True),
+        (HasEvery("team", frozenset({ANN, BOB})), HasEvery("team", frozenset({ANN})), True),
+        (HasMember("team", frozenset({ANN}), negated=True),
+         HasEvery("team", frozenset({ANN, BOB}), negated=True), True),
+        (HasOther("team", frozenset({ANN, BOB})), HasOther("team", frozenset({ANN})), True),
+        (HasOther("team", frozenset({ANN}), negated=True),
+         HasOther("team", frozenset({ANN, BOB}), negated=True), True),
+        (HasMember("team", frozenset({ANN})), HasEvery("team", frozenset({ANN})), False),
     ],
 )  # fmt: skip
 def test_what_follows_from_what(premise: Formula, conclusion: Formula, follows: bool) -> None:
