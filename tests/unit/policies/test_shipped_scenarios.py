@@ -25,6 +25,7 @@ SHADOWED = {
     ("clinician_charts_protected_person", 2): "protected_person_care_team_only",
     ("dba_maintains", 1): "read_only_roles_never_write",
     ("privacy_masked", 1): "psychotherapy_notes_author_only",
+    ("patient_corrects", 0): "nobody_writes_her_own_record",
     # a row about nobody has no age band: only the guardrail's case is left
     ("proxy_record", 2): "requests_are_about_their_patient",
     ("proxy_notes", 2): "requests_are_about_their_patient",
