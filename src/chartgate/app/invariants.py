@@ -45,6 +45,7 @@ from typing import Any, Final, get_args
 from typing import Literal as OneOf
 
 from chartgate.app.policy_bundle import INVARIANTS, Bundle, PolicyVersion
+from chartgate.app.rolebook import UnknownName
 from chartgate.cedar.ast import Expr, Policy
 from chartgate.cedar.parse import InvalidPolicies, parse_policies, validate
 from chartgate.errors import Misconfigured
@@ -270,5 +271,7 @@ class _Reader:
             self._version.roles.check_policies(parsed)
         except InvalidPolicies as fault:
             raise self._fault(f"{key}: {'; '.join(fault.problems)}") from fault
+        except UnknownName as fault:
+            raise self._fault(f"{key}: {fault}") from fault
         policy: Policy = parsed.policies[0]
         return policy.conditions[0].body
