@@ -208,6 +208,12 @@ def open_gate() -> Callable[..., AbstractContextManager[Gate]]:
 
 
 @pytest.fixture(scope="session")
+def serve() -> Callable[..., AbstractContextManager[int]]:
+    """``serve(ready)``: one more gate, on what is prepared already; answers its port."""
+    return served
+
+
+@pytest.fixture(scope="session")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     root = tmp_path_factory.mktemp("gate")
     load_small_hospital(root)

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ import asyncpg
 import psycopg
 import pytest
 from click.testing import Result
+from msgspec import structs
 from typer.testing import CliRunner
 
 from chartgate.adapters.policy_files import read_bundle
+from chartgate.adapters.state import State
 from chartgate.cli.main import app
+from chartgate.errors import Misconfigured
 from chartgate.model.event import (
     Alarm,
     AuditRead,
@@ -323,6 +326,95 @@ def test_an_approver_who_may_no_longer_approve_does_not_count(desk: Desk) -> Non
         control.execute("UPDATE person SET active = true WHERE name = 'pofficer'")
     assert result.exit_code == 1
     assert "may no longer approve" in result.output
+
+
+# --- several nodes, data maps ------------------------------------------------------------------
+
+
+def beside(desk: Desk, root: Path, *, trusts: bool) -> Any:
+    """Another node on the same control plane, with a state folder and a log of its own."""
+    ready = desk.gate.ready
+    state = State(root)
+    state.create()
+    if trusts:
+        state.trusted_logs.mkdir(mode=0o700)
+        key = ready.state.log_public_key.read_text()
+        (state.trusted_logs / "first.pub").write_text(key)
+    instance = structs.replace(ready.instance, node="second", origin="chartgate.second/log", port=0)
+    return replace(ready, state=state, instance=instance)
+
+
+def test_a_second_node_takes_it_within_a_second_as_well(
+    desk: Desk, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = desk.policies("both", rule=RULE + "\n", labs="summary")
+    content = desk.does("push", str(folder), "--as", "sofficer")["hash"]
+    desk.does("approve", content[:12], "--as", "pofficer")
+    with (
+        serve(beside(desk, tmp_path / "second", trusts=True)) as port,
+        desk.gate.connect("rpatel") as first,
+        psycopg.connect(desk.gate.dsn("rpatel", port=port), autocommit=True) as second,
+    ):
+        assert [s.execute(LABS).fetchone() for s in (first, second)] == [(0,), (0,)]
+        done = desk.does("activate", content[:12], "--as", "sofficer")
+        assert {node["node"] for node in done["nodes"]} == {"demo", "second"}
+        assert all(node["seconds"] < 1 for node in done["nodes"])
+        print("\nin force on", {n["node"]: round(n["seconds"], 3) for n in done["nodes"]})
+        assert (0,) not in [s.execute(LABS).fetchone() for s in (first, second)]
+        desk.does("rollback", "--as", "pofficer")
+        assert [s.execute(LABS).fetchone() for s in (first, second)] == [(0,), (0,)]
+    # Started again, it goes on with what was in force, by its own record.
+    with serve(beside(desk, tmp_path / "second", trusts=False)):
+        pass
+
+
+def test_a_node_that_trusts_no_log_of_the_orders_does_not_start(
+    desk: Desk, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(Misconfigured, match="no order for them can be verified"),
+        serve(beside(desk, tmp_path / "third", trusts=False)),
+    ):
+        pass
+
+
+def test_a_data_map_goes_the_same_way(desk: Desk, project_root: Path) -> None:
+    maps = desk.folder / "maps"
+    shutil.copytree(project_root / "maps", maps)
+    file = maps / "hospital.toml"
+    text = file.read_text()
+    assert 'heart_rate = "vitals_nursing"' in text
+    file.write_text(text.replace('heart_rate = "vitals_nursing"', 'heart_rate = "genetic"'))
+    since = desk.gate.size
+    pushed = desk.does("push", str(file), "--as", "sofficer")
+    assert (pushed["subject"], pushed["state"]) == ("map:hospital", "ready for approval")
+    content = pushed["hash"]
+    assert desk.run("approve", content[:12], "--as", "sofficer").exit_code == 1
+    desk.does("approve", content[:12], "--as", "pofficer")
+    with desk.gate.connect("nadams") as session:
+        rates = "SELECT count(heart_rate) FROM vital_sign"
+        before = session.execute(rates).fetchone()
+        done = desk.does("activate", content[:12], "--as", "sofficer")
+        assert done["nodes"][0]["seconds"] < 1
+        assert before != (0,)
+        assert session.execute(rates).fetchone() == (0,)
+        desk.does("rollback", "--map", "--as", "sofficer")
+        assert session.execute(rates).fetchone() == before
+    maps_seen = {e.data_map for _, e in desk.gate.events(since) if isinstance(e, Decision)}
+    assert len(maps_seen) == 2
+
+
+def test_a_map_of_a_column_that_the_source_does_not_have_stays_a_draft(
+    desk: Desk, project_root: Path
+) -> None:
+    maps = desk.folder / "absent"
+    shutil.copytree(project_root / "maps", maps)
+    file = maps / "hospital.toml"
+    text = file.read_text().replace("heart_rate =", "pulse =")
+    file.write_text(text)
+    result = desk.run("push", str(file), "--as", "sofficer")
+    assert result.exit_code == 1
+    assert "column vital_sign.pulse" in result.output
 
 
 # --- a superuser of the control plane ---------------------------------------------------------

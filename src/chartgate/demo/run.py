@@ -163,7 +163,7 @@ def prepared(
 @asynccontextmanager
 async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[int]:
     """Run the gate; answers the port it listens on. The log is closed last."""
-    state = ready.state
+    state, node = ready.state, ready.instance.node
     signer = load_or_create_signer(state.log_key, ready.instance.origin)
     dropped: list[tuple[int, str]] = []
     files = _same_log(
@@ -173,14 +173,14 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
     try:
         started = NodeStarted(
             at=_stamp(),
-            node=NODE,
+            node=node,
             policy_set=ready.point.policies.hash,
             data_map=ready.point.data_map.hash,
             software=f"chartgate {chartgate.__version__}",
         )
         recovered: list[Event] = [
             Recovered(
-                at=_stamp(), node=NODE, dropped_bytes=size, dropped_sha256=digest, size=files.size
+                at=_stamp(), node=node, dropped_bytes=size, dropped_sha256=digest, size=files.size
             )
             for size, digest in dropped
         ]
@@ -189,11 +189,11 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
             TokenKeys(KeyStore(state.keys_dir), create=True), ready.instance.source
         )
         uids = await asyncio.to_thread(_uids, ready.control)
-        await bootstrap(state, NODE, ready.control, log, ready.shipped, uids)
+        await bootstrap(state, node, ready.control, log, ready.shipped, uids)
         in_force = InForce(ready.point, ready.source)
         keeper = PolicyKeeper(
             state,
-            NODE,
+            node,
             ready.control,
             log,
             ready.loaded,
@@ -207,7 +207,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
             keeper.wake()  # what came between the first look and the link
             gateway = Gateway(
                 GatewayConfig(
-                    node=NODE,
+                    node=node,
                     database=DATABASE,
                     host=ready.instance.host,
                     port=ready.instance.port,
@@ -235,7 +235,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
                 await gateway.close()
                 await keeper.stop()
                 await checkpoints  # what it is writing must not come after what is written last
-        await log.append((encode(NodeStopped(at=_stamp(), node=NODE, reason="asked to stop")),))
+        await log.append((encode(NodeStopped(at=_stamp(), node=node, reason="asked to stop")),))
     finally:
         await log.close()
         state.save_checkpoint(files.checkpoint)
