@@ -28,6 +28,10 @@ _POOL: Final = 8
 _LEVELS: Final = {action: level for level, action in VIEW_ACTIONS.items()}
 
 
+SEVERAL: Final = "several roles together"
+"""The role of a cell that changes for people with several roles only."""
+
+
 class Verdict(StrEnum):
     """What became of a cell."""
 
@@ -53,8 +57,8 @@ class Shown:
 class Cell:
     """One role, action and category (``None``: the action is not about records)."""
 
-    role: str | None
-    """``None``: people with several roles, where no role alone shows a change."""
+    role: str
+    """A role, or ``SEVERAL``."""
     action: str
     category: str | None
     verdict: Verdict
@@ -148,7 +152,7 @@ def policy_diff(
     for number, (action, category) in enumerate(asked.about, start=1):
         cells += diff.cells(action, category)
         progress(number, len(asked.about))
-    order = {role: n for n, role in enumerate((*asked.roles, None))}
+    order = {role: n for n, role in enumerate((*asked.roles, SEVERAL))}
     return PolicyDiff(
         before, after, facts, tuple(sorted(cells, key=lambda cell: order[cell.role])), claims
     )
@@ -217,12 +221,10 @@ class _Diff:
             for role in self._roles
         ]
         if all(cell.verdict is Verdict.UNCHANGED for cell in found):
-            found.append(self._cell(None, action, category, *anyone))
+            found.append(self._cell(SEVERAL, action, category, *anyone))
         return found
 
-    def _cell(
-        self, role: str | None, action: str, category: str | None, more: Found, less: Found
-    ) -> Cell:
+    def _cell(self, role: str, action: str, category: str | None, more: Found, less: Found) -> Cell:
         gained, lost = self._shown(more), self._shown(less)
         why = "; ".join(dict.fromkeys(h.why for h in (more, less) if isinstance(h, Unknown)))
         return Cell(role, action, category, _verdict(gained, lost, why), gained, lost, why)

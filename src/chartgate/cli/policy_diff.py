@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from chartgate.app.policy_bundle import PolicyVersion, open_bundle
@@ -124,7 +125,7 @@ class _Written:
     count: int
 
 
-def _write(folder: Path, diff: PolicyDiff) -> _Written:
+def _write(folder: Path, diff: PolicyDiff) -> _Written | None:
     """The examples as a scenario file: what the second version decides of each."""
     found: dict[str, str] = {}
     for cell in diff.changed:
@@ -133,6 +134,8 @@ def _write(folder: Path, diff: PolicyDiff) -> _Written:
             if text is not None:
                 title, _, rest = text.partition("\n")[2].partition("\n")
                 found.setdefault(rest, f"[[scenario]]\n{title}\n{rest}")
+    if not found:
+        return None
     path = folder / f"changed_{diff.before.hash[:8]}_{diff.after.hash[:8]}.toml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,9 +147,7 @@ def _write(folder: Path, diff: PolicyDiff) -> _Written:
 
 def _scenario(shown: Shown, cell: Cell) -> str | None:
     of = f" {cell.category}" if cell.category else ""
-    title = (
-        f"{cell.role or 'several roles'}: {cell.action}{of} is {shown.after}, was {shown.before}"
-    )
+    title = f"{cell.role}: {cell.action}{of} is {shown.after}, was {shown.before}"
     return shown.example.scenario(title, shown.after, _CLAUSE)
 
 
@@ -170,8 +171,8 @@ def _show(out: Console, diff: PolicyDiff, references: tuple[str, str]) -> None:
                 out.print(render.plain(f"{claims.role} {words}: {', '.join(purposes)}"))
     if diff.claims:
         out.print()
-    for cells in _alike(diff.changed):
-        _show_cells(out, cells, diff)
+    for roles, cells in _alike(diff.changed):
+        _show_cells(out, roles, cells, diff)
     _show_verdict(out, diff)
 
 
@@ -187,16 +188,20 @@ def _show_facts(out: Console, facts: Facts) -> None:
     out.print()
 
 
-def _alike(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells of one role that changed alike stand together; those of one category first."""
-    found: dict[tuple[Any, ...], list[Cell]] = {}
+def _alike(cells: Iterable[Cell]) -> list[tuple[list[str], list[Cell]]]:
+    """Roles for which the same cells changed alike, with the cells of the first of them."""
+    by_role: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         ends = tuple((s.before, s.after) if s else None for s in (cell.more, cell.less))
-        found.setdefault((cell.role, cell.verdict, ends, cell.why), []).append(cell)
+        by_role.setdefault((cell.role, cell.verdict, ends, cell.why), []).append(cell)
+    found: dict[tuple[Any, ...], tuple[list[str], list[Cell]]] = {}
+    for (role, *how), changed in by_role.items():
+        what = (*how, *((cell.action, cell.category) for cell in changed))
+        found.setdefault(what, ([], changed))[0].append(role)
     return list(found.values())
 
 
-def _show_cells(out: Console, cells: list[Cell], diff: PolicyDiff) -> None:
+def _show_cells(out: Console, roles: list[str], cells: list[Cell], diff: PolicyDiff) -> None:
     first = cells[0]
     by_categories: dict[tuple[str, ...], list[str]] = {}
     for action in dict.fromkeys(cell.action for cell in cells):
@@ -208,19 +213,21 @@ def _show_cells(out: Console, cells: list[Cell], diff: PolicyDiff) -> None:
     )
     ends = [f"{s.before} → {s.after}" for s in (first.more, first.less) if s]
     head = Text(str(first.verdict).capitalize(), style=_STYLES.get(first.verdict, ""))
-    head.append(
-        render.plain(f"  {first.role or 'several roles together'}: {words}"),
-        style="not bold default",
-    )
+    said = render.plain(f"  {', '.join(roles)}: {words}")
+    head.append(said, style="not bold default")
     if ends:
         head.append(f"  ({', '.join(ends)})", style="not bold default")
     out.print(head)
     for shown in (first.more, first.less):
         if shown is not None:
-            out.print(render.plain(f"    For example: {_words(shown, diff)}."))
+            _indented(out, f"For example: {_words(shown, diff)}.")
     if first.why:
-        out.print(render.plain(f"    Not decided: {first.why}."))
+        _indented(out, f"Not decided: {first.why}.")
     out.print()
+
+
+def _indented(out: Console, text: str) -> None:
+    out.print(Padding(render.plain(text), (0, 0, 0, 4)))
 
 
 def _words(shown: Shown, diff: PolicyDiff) -> str:
@@ -253,6 +260,6 @@ def _show_verdict(out: Console, diff: PolicyDiff) -> None:
         )
     )
     out.print(
-        f"{unchanged:,} are proved unchanged: for every person of the role, record, purpose and "
-        "moment there can be."
+        f"{unchanged:,} are proved unchanged: for everyone who holds nothing but the role, every "
+        "record, purpose and moment there can be."
     )
