@@ -8,7 +8,7 @@ same of the mentioned purposes, and an instant by one between the same two insta
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -44,6 +44,7 @@ class StandIns:
         self._kept: Final = kept
         self._read: Final = read
         self._names_kept: Final = names_kept
+        self._made: Final[dict[tuple[str | None, ...], Assignment]] = {}
 
     def stand_in(self, name: str, live: Iterable[Assignment]) -> Held:
         """The person and her assignments with stand-ins for what is not mentioned."""
@@ -58,18 +59,27 @@ class StandIns:
             return renamed.setdefault((kind, own), f"\0{kind} {len(renamed)}")
 
         held = tuple(
-            replace(
-                a,
-                department=other("departments", "Department", a.department),
-                reference=other("references", "String", a.reference),
-                patient=other("patients", "Patient", a.patient),
-                valid_from=_EPOCH,
-                valid_until=None,
+            self._kept_as(
+                a.role,
+                other("departments", "Department", a.department),
+                other("references", "String", a.reference),
+                other("patients", "Patient", a.patient),
             )
             for a in live
         )
         keeps = self._names_kept or name in self._mentioned
         return (name if keeps else HERSELF), held
+
+    def _kept_as(
+        self, role: str, department: str | None, reference: str | None, patient: str | None
+    ) -> Assignment:
+        # One value for all who look alike: making and comparing them is most of what there is to do.
+        key = (role, department, reference, patient)
+        found = self._made.get(key)
+        if found is None:
+            found = Assignment(role, department, _EPOCH, None, reference, patient)
+            self._made[key] = found
+        return found
 
 
 class Purposes:

@@ -65,6 +65,8 @@ class _Rule:
     policy: Policy
     roles: frozenset[str] | None
     condition: Expr
+    of_nobody: bool
+    """Whether nothing of the person is asked any more, beyond her role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class Everyone:
         self._wholes: Final[dict[object, dict[tuple[int, int], Formula]]] = {}
         self._answers: Final[dict[tuple[str, Held], tuple[Share, ...]]] = {}
         self._later: Final[dict[int, Everyone]] = {}
+        self._rules: Final[dict[tuple[_Rule, str, bool], Formula]] = {}
 
     def alike(self, person: Person, live: Iterable[Assignment]) -> Held:
         """The person as the policies see her: unmentioned names replaced, times left out."""
@@ -233,7 +236,15 @@ class Everyone:
         self, action: str, label: int, policies: tuple[Reduced, ...], purpose: str
     ) -> _Asked:
         env = self._env(action, label, _NOBODY, self._hierarchy, purpose)
-        left = [_Rule(r.policy, r.roles, r.condition) for r in in_context(policies, env)]
+        left = [
+            _Rule(
+                r.policy,
+                r.roles,
+                r.condition,
+                of_nobody=not any("principal" in part.variables for part in r.parts),
+            )
+            for r in in_context(policies, env)
+        ]
         by_role: dict[str, list[_Rule]] = {}
         for one in left:
             for role in one.roles or () if one.policy.effect == "permit" else ():
@@ -306,6 +317,18 @@ class Everyone:
         of: bool,
     ) -> Formula:
         """For which records the reduced policy is true (``of``), or false."""
+        if one.of_nobody:
+            found = self._rules.get((one, purpose, of))
+            if found is None:
+                found = self._rules[one, purpose, of] = self._told(
+                    one, ask, name, entities, purpose, of=of
+                )
+            return found
+        return self._told(one, ask, name, entities, purpose, of=of)
+
+    def _told(
+        self, one: _Rule, ask: _Asked, name: str, entities: Entities, purpose: str, *, of: bool
+    ) -> Formula:
         env = self._env(ask.action, ask.label, name, entities, purpose)
         try:
             outcome = specialise(one.condition, KnownRow(env, self._shape))

@@ -25,7 +25,7 @@ from chartgate.targets.formula import (
     implies,
 )
 
-_MOST_CELLS: Final = 256
+_MOST_STEPS: Final = 6_000
 _ABSENT: Final = "\0absent"
 _OTHER: Final = "\0other"
 
@@ -81,20 +81,22 @@ def tidied(formula: Formula) -> Formula:
     variables = _variables(formula)
     if variables is None:
         return formula
-    cells = 1
+    cells = _size(formula)
     for values in variables.values():
         cells *= len(values)
-        if cells > _MOST_CELLS:
+        if cells > _MOST_STEPS:
             return formula
     names = tuple(variables)
     worlds = [
         dict(zip(names, world, strict=True))
         for world in product(*(variables[name] for name in names))
     ]
-    meant = [world for world in worlds if _holds(formula, world)]
+    meant: list[dict[Variable, Cell]] = []
+    excluded: list[dict[Variable, Cell]] = []
+    for world in worlds:
+        (meant if _holds(formula, world) else excluded).append(world)
     if len(meant) == len(worlds):
         return ALWAYS
-    excluded = [world for world in worlds if not _holds(formula, world)]
     clauses: list[Clause] = []
     for world in meant:
         if not any(_admits(clause, world) for clause in clauses):
@@ -187,14 +189,23 @@ def _needed(clauses: list[Clause], meant: list[dict[Variable, Cell]]) -> list[Cl
 
 def _formula(clauses: Iterable[Clause], variables: Mapping[Variable, tuple[Cell, ...]]) -> Formula:
     found: list[Formula] = []
-    together: dict[str, set[Scalar]] = {}
+    # Clauses that differ in one member alone are told together: "treated in cardiology or oncology".
+    together: dict[tuple[str, frozenset[tuple[Variable, frozenset[Cell]]]], set[Scalar]] = {}
     for clause in clauses:
-        match tuple(clause.items()):
-            case (((name, (member,)), cells),) if cells == {True}:
-                together.setdefault(name, set()).add(member)
-            case items:
-                found.append(conjunction(_atom(n, cells, variables) for n, cells in items))
-    found += (HasMember(name, frozenset(values)) for name, values in together.items())
+        members = [
+            (variable, variable[1])
+            for variable, cells in clause.items()
+            if variable[1] is not None and cells == {True}
+        ]
+        if len(members) == 1:
+            variable, (member,) = members[0]
+            rest = frozenset((n, cells) for n, cells in clause.items() if n != variable)
+            together.setdefault((variable[0], rest), set()).add(member)
+        else:
+            found.append(conjunction(_atom(n, cells, variables) for n, cells in clause.items()))
+    for (name, rest), values in together.items():
+        atoms = (_atom(n, cells, variables) for n, cells in rest)
+        found.append(conjunction((HasMember(name, frozenset(values)), *atoms)))
     return disjunction(found)
 
 

@@ -322,5 +322,5 @@ def _member(attr: str, values: frozenset[Scalar], she: frozenset[str], *, negate
         case "departments":
             return f"of patients {'not ' if negated else ''}treated in {told}"
         case "age_bands":
-            return f"of patients who are {'not ' if negated else ''}{told}"
+            return f"of patients whose age band is {'not ' if negated else ''}{told}"
     return f"whose {attr.replace('_', ' ')} {'do not ' if negated else ''}include {told}"
