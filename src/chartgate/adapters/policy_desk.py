@@ -106,8 +106,12 @@ class PolicyDesk(Desk):
             progress(stage, evidence)
             report = _report(evidence)
             if not evidence.passed:
-                self._refuse(person, stage.step, subject, bundle.hash, evidence.summary)
-                raise StageFailed(f"{stage.title}: {evidence.summary}")
+                reason = "; ".join((evidence.summary, *evidence.report.get("lines", ())))
+                self._refuse(person, stage.step, subject, bundle.hash, reason)
+                raise StageFailed(
+                    f"{bundle.hash[:12]} did not pass ({stage.title}: {evidence.summary}): "
+                    "it stays a draft"
+                )
             detail = {"summary": evidence.summary[:2_000], "report": _sha256(report)}
             if stage.step is Step.COMPARED:
                 before = candidate.in_force

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from chartgate.app.ceilings import Cell as CeilingCell
 from chartgate.app.entitlement import STORE_STEPS, DecisionPoint
 from chartgate.app.lint import Severity, lint
 from chartgate.app.map_bundle import open_map
 from chartgate.app.policy_bundle import Bundle, PolicyVersion, open_bundle, scenarios_of
 from chartgate.app.policy_diff import Cell, policy_diff
 from chartgate.app.proof_diff import Comparison
-from chartgate.app.prove import prove_version
+from chartgate.app.prove import Proof, prove_version
 from chartgate.app.replay_report import ReplayReport
 from chartgate.app.scenarios import run, unused
 from chartgate.app.session_views import Source
@@ -171,7 +172,8 @@ def _test(candidate: Candidate) -> Evidence:
         "untested": unused(results, version.policies),
     }
     if failed:
-        return Evidence(False, f"{len(failed)} of {len(results)} scenarios: {failed[0]}", report)
+        report["lines"] = failed
+        return Evidence(False, f"{len(failed)} of {len(results)} do not hold", report)
     return Evidence(True, f"{len(results)} scenarios, all as expected", report)
 
 
@@ -193,7 +195,20 @@ def _prove(candidate: Candidate) -> Evidence:
             if c.verdict != "proved"
         ],
     }
-    return Evidence(found.passed, found.summary, report)
+    if found.passed:
+        return Evidence(True, found.summary, report)
+    open_ = [f"{p.invariant.id} is {p.verdict}: {p.why}" for p in found.proofs if _is_open(p)]
+    open_ += [
+        f"{c.role}, {c.category}, at most {c.ceiling.label}, is {c.verdict}: {c.why}"
+        for c in found.cells
+        if _is_open(c)
+    ]
+    claims = len(found.proofs) + len(found.cells)
+    return Evidence(False, f"{len(open_)} of {claims} are not proved", {**report, "lines": open_})
+
+
+def _is_open(claim: Proof | CeilingCell) -> bool:
+    return claim.verdict != "proved"
 
 
 # --- comparison ----------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ class Progress:
         line = Text(f"{took:6.1f} s  ", "dim").append_text(mark)
         line.append(f"  {stage.title}: {plain(evidence.summary)}", "not bold not dim default")
         self._out.print(line)
+        for told in evidence.report.get("lines", ()):
+            self._out.print(f"            {plain(str(told))}")
 
     def end(self, done: Done) -> None:
         """All stages are passed."""
