@@ -217,6 +217,11 @@ def disjunction(formulas: Iterable[Formula]) -> Formula:
     return _joined(parts, implies, Any)
 
 
+_WORTH_COMPARING: Final = 64
+"""Parts of parts up to which redundant ones are looked for: the effort grows with the square, and
+more of them come from a policy that lists alternatives, of which none is redundant."""
+
+
 def _joined(
     parts: set[Formula],
     is_redundant_beside: Callable[[Formula, Formula], bool],
@@ -224,6 +229,8 @@ def _joined(
 ) -> Formula:
     if len(parts) == 1:
         return next(iter(parts))
+    if sum(len(p.parts) if isinstance(p, All | Any) else 1 for p in parts) > _WORTH_COMPARING:
+        return join(frozenset(parts))
 
     def is_redundant(part: Formula) -> bool:
         return any(other != part and is_redundant_beside(part, other) for other in parts)
