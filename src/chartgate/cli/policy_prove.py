@@ -241,11 +241,13 @@ def _codes(roles: Sequence[str]) -> dict[str, str]:
     """A short heading for each role, of its initials; no two alike."""
     found: dict[str, str] = {}
     for role in roles:
-        words = role.upper().split("_")
-        code = words[0][:3] if len(words) == 1 else "".join(word[0] for word in words)
-        while code in found.values():
-            code = role.upper()[: len(code) + 1]
-        found[role] = code
+        name = role.upper()
+        words = [word for word in name.split("_") if word] or [name]
+        initials = words[0][:3] if len(words) == 1 else "".join(word[0] for word in words)
+        longer = [name[:n] for n in range(len(initials) + 1, len(name) + 1)]
+        numbered = [f"{initials}{n}" for n in range(2, len(roles) + 2)]
+        taken = set(found.values())
+        found[role] = next(c for c in (initials, *longer, *numbered) if c not in taken)
     return found
 
 
