@@ -147,7 +147,7 @@ def side_by_side(
 ) -> Figures:
     """Every engine at one size."""
     size = len(rules)
-    requests = family.requests(2_000, PEOPLE, max(1, (size - 13) // 10))
+    requests = family.requests(400, PEOPLE, max(1, (size - 13) // 10))
     view = EntityStore(family.world(PEOPLE + 16)).view
     compiled = compile_policies(policies, actions=GROUPS)
     for _ in compiled.warm(ASKED):
@@ -191,7 +191,7 @@ def by_entities(policies: tuple[Policy, ...], counts: tuple[int, ...], rounds: i
         store = EntityStore(entities)
         loaded = time.perf_counter() - before
         people = len(entities) - len(family.ROLES) - len(family.PURPOSES)
-        requests = family.requests(2_000, people, 90)
+        requests = family.requests(400, people, 90)
         answers(compiled, store.view, requests)
         figures = best_ours(compiled, store.view, requests, rounds * 3)
         taken = []

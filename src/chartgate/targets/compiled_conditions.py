@@ -186,11 +186,14 @@ def guard_for(residuals: Iterable[Residual]) -> Known:
         behind: set[Need] = set()
         for condition in residual.conditions:
             optional |= condition.guarded
-            if condition.axis is not None and condition.axis[0] == "attr":
+            looked_up = condition.axis is not None and condition.axis[0] == "attr"
+            if looked_up:
                 behind |= needs
             if condition.needs is None:
                 break
-            needs |= condition.needs
+            if not looked_up:
+                # Below a split the attribute it looks up is known to be there.
+                needs |= condition.needs
         wanted.update(behind)
     guard: dict[Path, Kind] = {}
     for (path, kind), uses in wanted.most_common():

@@ -230,6 +230,7 @@ def _by_reference(
 NAMES: Final[dict[str, object]] = {
     "__builtins__": {},
     "X_ERRORS": ERRORS,
+    "X_ABSENT": KeyError,
     "X_UNHASHABLE": TypeError,
     "X_MISSING": MISSING,
     "X_UID": EntityUid,

@@ -12,7 +12,7 @@ the entities that a guard has checked.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from chartgate.cedar.ast import (
     And,
@@ -45,6 +45,9 @@ Path = tuple[str, str]
 
 Known = Mapping[Path, Kind]
 """Attributes that are there, with their kind ("" = any), as a guard has checked."""
+
+Shared: TypeAlias = dict[tuple[type, object], object]
+"""Equal values of many policies, each kept once."""
 
 MAX_NESTING: Final = 50
 """Beyond it the reference evaluator is called: Python's own parser stops at 200 brackets."""
@@ -102,9 +105,10 @@ def constant(expr: Expr) -> Value | None:
 class Writer:
     """Writes expressions of one function; gathers the values they name in ``literals``."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, shared: Shared | None = None) -> None:
         self.literals: list[object] = []
         self._known: Final = known
+        self._shared: Final[Shared] = {} if shared is None else shared
         self._above: Final = {path: f"g[{n}]" for n, path in enumerate(entity_paths(known))}
         self._places: Final[dict[tuple[type, object], int]] = {}
         self._locals = 0
@@ -112,6 +116,8 @@ class Writer:
     def name(self, value: object) -> str:
         """The place of a value in ``L``."""
         try:
+            # One object for equal values of all policies: what is looked at often stays near.
+            value = self._shared.setdefault((type(value), value), value)
             place = self._places.setdefault((type(value), value), len(self.literals))
         except TypeError:
             place = len(self.literals)

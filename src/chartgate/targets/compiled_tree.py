@@ -28,6 +28,7 @@ from chartgate.targets.compiled_source import (
     Kind,
     Known,
     Path,
+    Shared,
     TooDeep,
     Writer,
     check_nesting,
@@ -81,6 +82,7 @@ class Builder:
     def __init__(self) -> None:
         self._waiting: Final[list[Lazy]] = []
         self._codes: Final[dict[str, CodeType]] = {}
+        self._shared: Final[Shared] = {}
 
     def root(self, residuals: tuple[Residual, ...]) -> Node:
         """The first node of a tree."""
@@ -116,7 +118,7 @@ class Builder:
     ) -> Node:
         lines: list[str] = []
         guard = guard_for(residuals) if depth == 0 and len(residuals) > _GUARDED else {}
-        writer = Writer(guard or known)
+        writer = Writer(guard or known, self._shared)
         if guard:
             table: dict[Any, Node] = {}
             self._later(residuals, NOTHING_KNOWN, closed, 1, table, 0, warm=False)
@@ -159,7 +161,8 @@ class Builder:
                 continue
             behind.append(residual)
             for value in entry.values:
-                branches.setdefault(value, []).append(residual.without(entry.place))
+                one = self._shared.setdefault((type(value), value), value)
+                branches.setdefault(one, []).append(residual.without(entry.place))
         table: dict[Any, Node] = {}
         below = known
         if axis[0] == "attr":
@@ -232,10 +235,12 @@ def _dispatch(writer: Writer, axis: Axis, table: dict[Any, Node]) -> Iterator[st
     named = writer.place(table)
     kind, variable = axis[0], axis[1]
     if kind == "attr":
-        # A record has no hash and is no key: keys are entities and strings.
         yield "try:"
-        found = f"{ATTRIBUTES[variable]}.get({writer.name(axis[2])}, X_MISSING)"
-        yield f" f = {named}.get({found})"
+        yield f" f = {named}.get({ATTRIBUTES[variable]}[{writer.name(axis[2])}])"
+        if MISSING in table:
+            yield "except X_ABSENT:"
+            yield f" f = {named}[X_MISSING]"
+        # A record has no hash and is no key: keys are entities and strings.
         yield "except X_UNHASHABLE:"
         yield " f = None"
         yield "if f is not None:"
