@@ -10,10 +10,18 @@ is in force.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from chartgate.app.explain_conjuncts import Conjunct, Verdict, failing, judged
+from chartgate.app.explain_conjuncts import (
+    Conjunct,
+    Verdict,
+    conjuncts_of,
+    failing,
+    judged,
+    verdict_of,
+)
 from chartgate.app.explain_question import VIEWS, Judging, Question, Reached, decide, judging
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.cedar.ast import Expr, GetAttr, Policy, Var
+from chartgate.cedar.evaluate import Env
 from chartgate.model.principal import Assignment, EntityUid, Person
 from chartgate.targets.admissible import children
 
@@ -143,33 +151,34 @@ def _applied(version: PolicyVersion, ready: Judging, label: str | None) -> Itera
         for policy in version.policies.policies:
             if policy.is_template or not _concerns(policy, action):
                 continue
+            if _about_another(policy, whole):
+                continue
             if policy.effect == "forbid":
-                applied = Applied(policy, action, label, judged(policy, whole, hidden))
-                if not _about_another(applied):
-                    yield applied
+                yield Applied(policy, action, label, judged(policy, whole, hidden))
                 continue
             # Without any assignment, the permit is asked of the person as she is.
             for number in range(len(ready.parts)) or (None,):
                 env = whole if number is None else ready.env(action, label, number)
                 held = None if number is None else ready.live[number]
-                applied = Applied(policy, action, label, judged(policy, env, hidden), held)
-                if not _about_another(applied):
-                    yield applied
+                yield Applied(policy, action, label, judged(policy, env, hidden), held)
 
 
 def _concerns(policy: Policy, action: str) -> bool:
     return policy.action.op == "all" or EntityUid("Action", action) in policy.action.entities
 
 
-def _about_another(applied: Applied) -> bool:
+def _about_another(policy: Policy, env: Env) -> bool:
     """Whether the policy speaks of another category: nothing about it is near."""
-    return any(c.verdict is Verdict.FAILS and only_of_the_label(c.expr) for c in applied.conjuncts)
+    return any(
+        _only_of_the_label(expr) and verdict_of(expr, env) is Verdict.FAILS
+        for expr, _ in conjuncts_of(policy)
+    )
 
 
-def only_of_the_label(expr: Expr) -> bool:
+def _only_of_the_label(expr: Expr) -> bool:
     """Whether a condition depends on the action and the category alone."""
     if isinstance(expr, GetAttr) and isinstance(expr.base, Var) and expr.base.name == "resource":
         return expr.attr == "category"
     if isinstance(expr, Var):
         return expr.name == "action"
-    return all(only_of_the_label(child) for child in children(expr))
+    return all(_only_of_the_label(child) for child in children(expr))

@@ -13,11 +13,11 @@ from enum import StrEnum
 from itertools import combinations, product
 from typing import Final
 
-from chartgate.app.explain import Explanation, only_of_the_label
+from chartgate.app.explain import Explanation
 from chartgate.app.explain_conjuncts import Verdict, conjuncts_of, verdict_of
 from chartgate.app.explain_question import Question, Reached, decide, judging
 from chartgate.app.policy_bundle import PolicyVersion
-from chartgate.cedar.ast import Expr, Literal, Policy, PolicySet
+from chartgate.cedar.ast import Expr, GetAttr, HasAttr, Literal, Policy, PolicySet, Var
 from chartgate.cedar.entities import Entities
 from chartgate.cedar.schema import EntityRef, PrimitiveType, SetType
 from chartgate.cedar.values import CedarSet, RecordValue
@@ -141,29 +141,32 @@ def _together(one: Change, other: Change) -> bool:
 
 def _relevant(version: PolicyVersion, question: Question) -> PolicySet:
     """The policies that can speak of the question: enough to search with; not to answer by."""
-    kept = []
+    # Which category it is, and what a row names, no change here can alter.
+    fixed = {
+        name
+        for name, attribute in record_attributes(version.schema).items()
+        if not isinstance(attribute.type, SetType) and attribute.type != EntityRef("User")
+    }
     nobody = judging(version, Person("", "", "", active=True), question)
-    envs = [nobody.env(a, label) for a in question.actions() for label in question.labels]
-    for policy in version.policies.policies:
-        if policy.action.op != "all" and not any(
-            EntityUid("Action", action) in policy.action.entities for action in question.actions()
-        ):
-            continue
-        if (
-            policy.effect == "permit"
-            and question.labels
-            and not any(
-                all(
-                    verdict_of(e, env) is not Verdict.FAILS
-                    for e, _ in conjuncts_of(policy)
-                    if only_of_the_label(e)
-                )
-                for env in envs
-            )
-        ):
-            continue
-        kept.append(policy)
-    return PolicySet(tuple(kept), version.policies.hash)
+    labels: tuple[str | None, ...] = question.labels or (None,)
+    envs = [nobody.env(a, label) for a in question.actions() for label in labels]
+
+    def may_hold(policy: Policy) -> bool:
+        settled = [e for e, _ in conjuncts_of(policy) if _is_fixed(e, fixed)]
+        return any(all(verdict_of(e, env) is not Verdict.FAILS for e in settled) for env in envs)
+
+    kept = tuple(p for p in version.policies.policies if may_hold(p))
+    return PolicySet(kept, version.policies.hash)
+
+
+def _is_fixed(expr: Expr, fixed: set[str]) -> bool:
+    """Whether a condition depends on the action and on fixed attributes alone."""
+    match expr:
+        case GetAttr(Var("resource"), attr) | HasAttr(Var("resource"), attr):
+            return attr in fixed
+        case Var(name):
+            return name == "action"
+    return all(_is_fixed(child, fixed) for child in children(expr))
 
 
 def _candidates(
