@@ -67,6 +67,9 @@ class _Rule:
     condition: Expr
     of_nobody: bool
     """Whether nothing of the person is asked any more, beyond her role."""
+    of_context: bool
+    same: object
+    """What is equal where the same is left of a policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +134,13 @@ class Everyone:
             for (action, number), policies in self._base.items()
         }
         everything = [r for rs in self._reduced.values() for r in rs]
-        conditions = [r.condition for r in everything]
         fixed = {*names_of(RecordValue(question.context)), question.source}
         kinds = attribute_kinds(version.schema) if question.labels else {}
         open_kinds = frozenset(kinds[a] for a in kinds if a not in {*known, "category"})
-        kept = open_kinds | ({"String"} if looks_into_strings(conditions) else set())
-        mentioned = names_in(conditions) | fixed
-        forbids = [r.condition for r in everything if r.policy.effect == "forbid"]
-        self._names: Final = StandIns(mentioned, kept, read_of_the_person(conditions))
+        kept = open_kinds | ({"String"} if looks_into_strings(everything) else set())
+        mentioned = names_in(everything) | fixed
+        forbids = [r for r in everything if r.policy.effect == "forbid"]
+        self._names: Final = StandIns(mentioned, kept, read_of_the_person(everything))
         # A condition that may bring her name into the words is not shared between names.
         self._to_forbids: Final = StandIns(
             names_in(forbids) | fixed,
@@ -151,7 +153,11 @@ class Everyone:
         )
         self._purposes: Final = Purposes(ground, mentioned)
         self._clock: Final = clock_of(
-            conditions,
+            (
+                r.condition
+                for r in everything
+                if any("context" in part.variables for part in r.parts)
+            ),
             self._env(question.actions()[0], 0, _NOBODY, self._hierarchy, question.purpose),
             now_ms=milliseconds(question.at),
         )
@@ -242,6 +248,8 @@ class Everyone:
                 r.roles,
                 r.condition,
                 of_nobody=not any("principal" in part.variables for part in r.parts),
+                of_context=any("context" in part.variables for part in r.parts),
+                same=self._ground.same(r),
             )
             for r in in_context(policies, env)
         ]
@@ -273,7 +281,8 @@ class Everyone:
                 for one in dict.fromkeys(
                     (*ask.always, *(r for role in below for r in ask.by_role.get(role, ())))
                 )
-                if (when := self._when(one, ask, name, entities, purpose, of=True)) != NEVER
+                if (when := self._when(one, ask, name, (assignment,), entities, purpose, of=True))
+                != NEVER
             )
         return found
 
@@ -298,7 +307,7 @@ class Everyone:
             found = {}
             for ask in asked:
                 spared = [
-                    self._when(one, ask, name, entities, purpose, of=False)
+                    self._when(one, ask, name, live, entities, purpose, of=False)
                     for one in ask.forbids
                     if one.roles is None or one.roles & below
                 ]
@@ -311,6 +320,7 @@ class Everyone:
         one: _Rule,
         ask: _Asked,
         name: str,
+        live: tuple[Assignment, ...],
         entities: Entities,
         purpose: str,
         *,
@@ -324,7 +334,14 @@ class Everyone:
                     one, ask, name, entities, purpose, of=of
                 )
             return found
-        return self._told(one, ask, name, entities, purpose, of=of)
+        if one.same is None or one.of_context or not self._question.labels:
+            return self._told(one, ask, name, entities, purpose, of=of)
+        key = (one.same, ask.action, name, live, of)
+        shared = self._ground.told.get(key)
+        if shared is None:
+            shared = self._told(one, ask, name, entities, purpose, of=of)
+            self._ground.told[key] = shared
+        return shared
 
     def _told(
         self, one: _Rule, ask: _Asked, name: str, entities: Entities, purpose: str, *, of: bool

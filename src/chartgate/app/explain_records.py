@@ -35,7 +35,7 @@ _FEW: Final = 24
 def every(parts: Iterable[Formula]) -> Formula:
     """All of them; of many, without looking which implies which."""
     found = tuple(parts)
-    if sum(map(_size, found)) <= _FEW:
+    if _are_few(*found):
         return conjunction(found)
     flat: set[Formula] = set()
     for part in found:
@@ -46,7 +46,7 @@ def every(parts: Iterable[Formula]) -> Formula:
 def some(parts: Iterable[Formula]) -> Formula:
     """Any of them; of many, without looking which implies which."""
     found = tuple(parts)
-    if sum(map(_size, found)) <= _FEW:
+    if _are_few(*found):
         return disjunction(found)
     flat: set[Formula] = set()
     for part in found:
@@ -58,7 +58,22 @@ def surely_includes(wider: Formula, narrower: Formula) -> bool:
     """Whether the wider formula holds wherever the narrower does; False may mean "not seen"."""
     if wider in (narrower, ALWAYS) or narrower == NEVER:
         return True
-    return _size(wider) + _size(narrower) <= _FEW and implies(narrower, wider)
+    return _are_few(wider, narrower) and implies(narrower, wider)
+
+
+def _are_few(*formulas: Formula) -> bool:
+    """Whether there are few atoms in all; of many, not all are counted."""
+    waiting = list(formulas)
+    atoms = 0
+    while waiting:
+        formula = waiting.pop()
+        if isinstance(formula, All | Any):
+            waiting.extend(formula.parts)
+        else:
+            atoms += 1
+        if atoms + len(waiting) > _FEW:
+            return False
+    return True
 
 
 def _size(formula: Formula) -> int:

@@ -38,6 +38,7 @@ from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
 from chartgate.cedar.values import CedarSet, Value
 from chartgate.model.principal import EntityUid
 from chartgate.targets.admissible import children
+from chartgate.targets.formula import Formula
 
 Known = Mapping[str, Value | None]
 """What is known of the record: an attribute's value, or None where it is known to be absent."""
@@ -55,6 +56,12 @@ class Part:
     variables: frozenset[str]
     attributes: frozenset[str]
     """The record's attributes that it mentions."""
+    reads: frozenset[str]
+    """The person's attributes that it mentions."""
+    names: frozenset[str]
+    """Every string and entity id that is written in it."""
+    strings: bool
+    """Whether it may tell strings apart by more than whether they are equal."""
 
 
 class Ground:
@@ -67,6 +74,9 @@ class Ground:
             _whole(policy) for policy in version.policies.policies if not policy.is_template
         )
         self._about: Final[dict[EntityUid, tuple[Reduced, ...]]] = {}
+        self._own: Final = frozenset(id(part) for one in self._policies for part in one.parts)
+        self.told: Final[dict[object, Formula]] = {}
+        """Answers of what is left of a policy, for any question that leaves the same of it."""
         self._claims: Final[dict[str, frozenset[str]]] = {}
 
     def about(self, action: EntityUid) -> tuple["Reduced", ...]:
@@ -79,6 +89,11 @@ class Ground:
                 if one.policy.action.op == "all" or action in one.policy.action.entities
             )
         return found
+
+    def same(self, one: "Reduced") -> object:
+        """What is equal where the same is left of a policy; None where it was rewritten."""
+        parts = tuple(id(part) for part in one.parts)
+        return (one.policy.id, parts) if self._own.issuperset(parts) else None
 
     def claims(self, role: str) -> frozenset[str]:
         """The purposes that a role may claim: those it lists, and narrower ones."""
@@ -98,23 +113,39 @@ class Ground:
 def _part(expr: Expr, scope: bool) -> Part:
     variables: set[str] = set()
     attributes: set[str] = set()
+    reads: set[str] = set()
+    names: set[str] = set()
+    strings = False
     waiting = [expr]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, Literal) or one is _ABSENT:
+        if one is _ABSENT:
             continue
-        if isinstance(one, Var):
+        if isinstance(one, Literal):
+            names.update(names_of(one.value))
+        elif isinstance(one, Var):
             # The action is known always.
             if one.name != "action":
                 variables.add(one.name)
-            continue
-        if isinstance(one, GetAttr | HasAttr) and isinstance(one.base, Var):
+        elif isinstance(one, GetAttr | HasAttr) and isinstance(one.base, Var):
             if one.base.name == "resource":
                 attributes.add(one.attr)
+            elif one.base.name == "principal":
+                reads.add(one.attr)
             variables.add(one.base.name)
-            continue
-        waiting.extend(children(one))
-    return Part(expr, scope, frozenset(variables), frozenset(attributes))
+        else:
+            tags = isinstance(one, Binary) and one.op in {"hasTag", "getTag"}
+            strings = strings or tags or isinstance(one, Like | Call)
+            waiting.extend(children(one))
+    return Part(
+        expr,
+        scope,
+        frozenset(variables),
+        frozenset(attributes),
+        frozenset(reads),
+        frozenset(names),
+        strings,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,28 +286,14 @@ def variables(expr: Expr) -> frozenset[str]:
     return _part(expr, scope=False).variables
 
 
-def read_of_the_person(exprs: Iterable[Expr]) -> frozenset[str]:
-    """The attributes of the person that some expression reads."""
-    found: set[str] = set()
-    waiting = list(exprs)
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, GetAttr | HasAttr) and one.base == Var("principal"):
-            found.add(one.attr)
-        waiting.extend(children(one))
-    return frozenset(found)
+def read_of_the_person(policies: Iterable[Reduced]) -> frozenset[str]:
+    """The attributes of the person that some policy reads."""
+    return frozenset().union(*(part.reads for one in policies for part in one.parts))
 
 
-def names_in(exprs: Iterable[Expr]) -> frozenset[str]:
-    """Every string and entity id that is written in the expressions."""
-    found: set[str] = set()
-    waiting = list(exprs)
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, Literal):
-            found.update(names_of(one.value))
-        waiting.extend(children(one))
-    return frozenset(found)
+def names_in(policies: Iterable[Reduced]) -> frozenset[str]:
+    """Every string and entity id that is written in the policies."""
+    return frozenset().union(*(part.names for one in policies for part in one.parts))
 
 
 def names_of(value: Value) -> Iterator[str]:
@@ -293,14 +310,6 @@ def names_of(value: Value) -> Iterator[str]:
             yield from names_of(item)
 
 
-def looks_into_strings(exprs: Iterable[Expr]) -> bool:
-    """Whether some expression tells strings apart by more than whether they are equal."""
-    waiting = list(exprs)
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, Like | Call) or (
-            isinstance(one, Binary) and one.op in {"hasTag", "getTag"}
-        ):
-            return True
-        waiting.extend(children(one))
-    return False
+def looks_into_strings(policies: Iterable[Reduced]) -> bool:
+    """Whether some policy tells strings apart by more than whether they are equal."""
+    return any(part.strings for one in policies for part in one.parts)
