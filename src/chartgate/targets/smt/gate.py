@@ -7,9 +7,10 @@ and no forbid of it or of a lower one (``chartgate.app.levels`` is the meaning).
 
 Assumed, beside what ``universe`` says:
 
-1.  An assignment names one role of the role book and contributes at most one member to each set of
-    the person's that ``Asker.single`` lists; of any other set it contributes a part. What a person
-    has beside her sets may be anything, for the part and for the whole apart.
+1.  She has at least one assignment: without one, the gate refuses whatever purpose she claims. An
+    assignment names one role of the role book and contributes at most one member to each set of the
+    person's that ``Ground.single`` lists; of any other set it contributes a part. What a person has
+    beside her sets may be anything, for the part and for the whole apart.
 2.  The person's other assignments are any number of assignments, of the roles that ``Who`` allows.
     So of the whole nothing is assumed but that the part is in it.
 3.  The purpose is any of the purposes known, whether or not a role may claim it.

@@ -57,7 +57,9 @@ class Sets:
             case SymEntity(), SymEntity():
                 return self._universe.same_entity(left, right)
             case SymIp(v, a, f), SymIp(w, b, g):
-                return all_of((agree(v, w), _truth(z3.simplify(a == b)), _truth(f == g)))
+                return all_of(
+                    (agree(v, w), _truth(z3.simplify(a == b)), _truth(z3.simplify(f == g)))
+                )
             case SymRecord(), SymRecord():
                 return self._equal_records(left, right)
             case SymSet(), SymSet():
