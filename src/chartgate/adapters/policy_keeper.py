@@ -17,13 +17,15 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import psycopg
 
+from chartgate.adapters.control_plane import ControlPlaneUnavailable
 from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_in_force import Loaded, keep, load, trusted_keys
 from chartgate.adapters.policy_store import (
@@ -31,7 +33,7 @@ from chartgate.adapters.policy_store import (
     NodeRow,
     PolicyStore,
     StepRow,
-    open_policy_store,
+    connect,
 )
 from chartgate.adapters.state import State
 from chartgate.app.in_force import InForce
@@ -97,6 +99,7 @@ class PolicyKeeper:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._link: psycopg.Connection | None = None
         self._alarms: set[asyncio.Task[None]] = set()
 
     @property
@@ -121,6 +124,9 @@ class PolicyKeeper:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        async with self._turn:
+            if self._link is not None:
+                self._link.close()
 
     def wake(self, _: object = None) -> None:
         """The control plane changed: look soon."""
@@ -182,12 +188,23 @@ class PolicyKeeper:
             (encode(Alarm(at=_stamp(), node=self._node, what=what, words=words)),)
         )
 
-    # In a worker thread.
+    # In a worker thread, one at a time.
+
+    @contextmanager
+    def _open(self) -> Iterator[PolicyStore]:
+        """The store, by a connection that is kept: an order is not to wait for a new one."""
+        if self._link is None or self._link.closed:
+            self._link = connect(self._conninfo)
+        try:
+            yield PolicyStore(self._link)
+        except (psycopg.Error, ControlPlaneUnavailable):
+            self._link.close()  # the next look has another
+            raise
 
     def _look(self) -> _Found:
         found = _Found()
         loaded, source = self._loaded, self._in_force.current.source
-        with open_policy_store(self._conninfo) as store, store.at_one_instant():
+        with self._open() as store, store.at_one_instant():
             since, self._seen_row = self._seen_row, store.last_id()
             for subject in self._subjects:
                 held = loaded.held.get(subject)
@@ -301,7 +318,7 @@ class PolicyKeeper:
     def _build_ahead(self, subject: str, content: str) -> None:
         loaded = self._loaded
         with contextlib.suppress(ChartgateError, psycopg.Error):  # told when somebody orders it
-            with open_policy_store(self._conninfo) as store:
+            with self._open() as store:
                 bundle = store.bundle(subject, content)
             if subject == POLICIES:
                 self._built(bundle, loaded.map_bundle, {})
@@ -310,7 +327,7 @@ class PolicyKeeper:
 
     def _report(self, subject: str, obeyed: Obeyed) -> None:
         row = NodeRow(self._node, subject, obeyed.content, obeyed.generation, datetime.now(UTC))
-        with open_policy_store(self._conninfo) as store:
+        with self._open() as store:
             store.set_node(row)
 
     def _doubt(self, found: _Found, mark: str, what: str, words: str) -> None:

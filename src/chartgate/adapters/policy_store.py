@@ -215,16 +215,20 @@ class PolicyStore:
             raise ControlPlaneUnavailable("the control plane's database is gone") from exc
 
 
-@contextmanager
-def open_policy_store(conninfo: str) -> Iterator[PolicyStore]:
-    """Connect, and bring the tables up to this program's version."""
+def connect(conninfo: str) -> psycopg.Connection:
+    """A connection for a ``PolicyStore``, to tables that are there already."""
     try:
-        connection = psycopg.connect(
+        return psycopg.connect(
             conninfo, autocommit=True, connect_timeout=5, application_name="chartgate policy"
         )
     except psycopg.OperationalError as exc:
         raise ControlPlaneUnavailable("the control plane's database cannot be reached") from exc
-    with connection:
+
+
+@contextmanager
+def open_policy_store(conninfo: str) -> Iterator[PolicyStore]:
+    """Connect, and bring the tables up to this program's version."""
+    with connect(conninfo) as connection:
         migrate(connection)
         yield PolicyStore(connection)
 
