@@ -220,6 +220,17 @@ def test_a_purpose_that_may_no_longer_be_claimed_refuses_what_was_asked_for_it(
     ]
 
 
+def test_a_rule_that_names_one_person_hits_her_and_nobody_like_her(recorded: Recorded) -> None:
+    guard = recorded.bundle.text("guardrails.cedar") + (
+        '\n@id("not_him")\nforbid (principal, action, resource) '
+        'when { principal == User::"mwelby" };\n'
+    )
+    report = recorded.under(Bundle({**recorded.bundle.files, "guardrails.cedar": guard}))
+    assert {row.roles for row in report.rows} == {("physician",)}
+    assert len(report.persons) == 1
+    assert report.more == 0
+
+
 def test_a_rule_that_only_a_clock_ends_counts_as_of_each_decision(recorded: Recorded) -> None:
     first = min(tally.first for tally in recorded.tallies)
     text = (first - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")

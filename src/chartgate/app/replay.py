@@ -14,8 +14,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from msgspec import structs
+
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
 from chartgate.app.person_views import TablePlanner
+from chartgate.app.replay_alike import Alike, Classes
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.session_views import SessionViews, Source
 from chartgate.app.table_uses import WRITE_ACTIONS, table_use, table_uses
@@ -55,6 +58,10 @@ class Flip(StrEnum):
     PARTLY = "column shown otherwise, by row"
     ROWS = "other rows"
     WRITES = "other rows or columns to write"
+
+
+_BY_TEXT: Final = frozenset({Flip.PARTLY, Flip.ROWS, Flip.WRITES})
+"""What is told from a view's text alone."""
 
 
 class Apart(StrEnum):
@@ -154,6 +161,12 @@ class Replay:
         self._hidden: Final[dict[TableName, str]] = {}
         self._clocked: Final[dict[str, bool]] = {}
         self._asker: Asker | None = None
+        self._classes: Final = Classes(
+            (point.policies for point in self._known.values()), candidate.data_map.source
+        )
+        self._alike: Alike | None = None
+        self._shared: Final[dict[tuple[Asker, str], _Deciding]] = {}
+        self._claims: Final[dict[tuple[tuple[str, ...], str], str | None]] = {}
         self._deciding: Final[dict[str, _Deciding]] = {}
 
     @property
@@ -182,18 +195,32 @@ class Replay:
         if recorded.who is None:
             return Apart.ROLES
         asker = Asker(recorded.who, recorded.who.assignments, recorded.purpose)
+        self._alike = self._classes.of(asker)
+        if self._alike is not None:
+            found = self._decided(recorded, self._alike.asker, at)
+            if isinstance(found, Apart) or not any(c.flip in _BY_TEXT for c in found):
+                return found
+            self._alike = None
         if asker != self._asker:
             self._deciding.clear()
             self._asker = asker
+        return self._decided(recorded, asker, at)
+
+    def _decided(self, recorded: Recorded, asker: Asker, at: datetime) -> Outcome:
         if recorded.allowed:
             return self._allowed(recorded, asker, at)
         return self._refused(recorded, asker, at)
 
     def _of(self, point: DecisionPoint, asker: Asker, at: datetime) -> "_Deciding":
-        found = self._deciding.get(point.policies.hash)
+        key = point.policies.hash
+        shared = self._alike is not None
+        found = self._shared.get((asker, key)) if shared else self._deciding.get(key)
         if found is None or not found.covers(at):
             found = _Deciding(point, asker, self._source, at, always=not self._is_clocked(point))
-            self._deciding[point.policies.hash] = found
+            if shared:
+                self._shared[asker, key] = found
+            else:
+                self._deciding[key] = found
         return found
 
     # (1) What was refused.
@@ -216,11 +243,15 @@ class Replay:
         return (Change(Flip.ALLOWED, before="refused", after="allowed", why=why),)
 
     def _claim(self, asker: Asker) -> str | None:
-        try:
-            self.candidate.roles.check_claim(asker.purpose, asker.assignments)
-        except PurposeRefused as refusal:
-            return refusal.recorded
-        return None
+        key = (asker.roles, asker.purpose)
+        if key not in self._claims:
+            try:
+                self.candidate.roles.check_claim(asker.purpose, asker.assignments)
+            except PurposeRefused as refusal:
+                self._claims[key] = refusal.recorded
+            else:
+                self._claims[key] = None
+        return self._claims[key]
 
     # (2) What was allowed.
 
@@ -236,7 +267,7 @@ class Replay:
             name = self._name(use.table)
             if name is None:
                 return Apart.NOT_MAPPED
-            after = now.use(name, tuple(use.columns))
+            after = now.use(name, tuple(use.columns), self._alike)
             is_same = is_same and after == use
             found = self._compared(recorded, use, after, asker, at)
             unsure = unsure or found is None
@@ -382,9 +413,13 @@ class _Deciding:
         """Whether what was decided here holds at ``at``."""
         return self._always or (self._at <= at and self._entitlement.is_valid(at=at))
 
-    def use(self, name: TableName, columns: tuple[str, ...]) -> TableUse:
-        """The table as the log would name it."""
-        return table_use(self._entitlement.planned(name), columns)
+    def use(self, name: TableName, columns: tuple[str, ...], alike: Alike | None) -> TableUse:
+        """The table as the log would name it, for whom this one stands if for anybody."""
+        planned = self._entitlement.planned(name)
+        found = table_use(planned, columns)
+        if alike is None:
+            return found
+        return structs.replace(found, residual=alike.residual(planned.view))
 
     def rows(self, name: TableName) -> str | None:
         return self._entitlement.planned(name).view.row_predicate
