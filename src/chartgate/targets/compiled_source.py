@@ -350,7 +350,7 @@ class Writer:
         value = constant(right)
         if value is not None:
             wanted = self.name(key(value))
-        elif len(b.text) == 1:
+        elif len(b.text) == 1 and b.kind == "entity":
             wanted = f'("entity", {b.text}[0], {b.text}[1])'
         else:
             kept = self.local()
