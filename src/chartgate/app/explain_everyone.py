@@ -8,7 +8,7 @@ each assignment alone, a forbid of the whole person, as ``chartgate.app.levels``
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -27,9 +27,9 @@ from chartgate.app.explain_reduced import (
     read_of_the_person,
     reduced,
 )
+from chartgate.app.explain_shares import Asked, Granted, Rule, Share
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.app.rolebook import person_entity
-from chartgate.cedar.ast import Expr, Policy
 from chartgate.cedar.entities import Entities
 from chartgate.cedar.evaluate import Env
 from chartgate.cedar.values import CedarSet, RecordValue, Value
@@ -45,51 +45,6 @@ class CannotBeTold(Refused):
     """A policy asks something that has no answer while a part of the record is not known."""
 
     code = "cannot_be_told"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What somebody may, and for which records: a level's number (or 1), by which permits, and by
-    which of her assignments (their places in the order given)."""
-
-    rank: int
-    when: Formula
-    policies: tuple[str, ...]
-    through: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rule:
-    """A policy's last stage: what is left of its condition, as one expression."""
-
-    policy: Policy
-    roles: frozenset[str] | None
-    condition: Expr
-    of_nobody: bool
-    """Whether nothing of the person is asked any more, beyond her role."""
-    of_context: bool
-    same: object
-    """What is equal where the same is left of a policy."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The policies about one action and one label, for one purpose."""
-
-    action: str
-    rank: int
-    label: int
-    always: tuple[_Rule, ...]
-    by_role: Mapping[str, tuple[_Rule, ...]]
-    forbids: tuple[_Rule, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Granted:
-    policy: str
-    rank: int
-    label: int
-    when: Formula
 
 
 class Everyone:
@@ -161,12 +116,12 @@ class Everyone:
             self._env(question.actions()[0], 0, _NOBODY, self._hierarchy, question.purpose),
             now_ms=milliseconds(question.at),
         )
-        self._asked: Final[dict[str, tuple[_Asked, ...]]] = {}
-        self._parts: Final[dict[object, tuple[_Granted, ...]]] = {}
+        self._asked: Final[dict[str, tuple[Asked, ...]]] = {}
+        self._parts: Final[dict[object, tuple[Granted, ...]]] = {}
         self._wholes: Final[dict[object, dict[tuple[int, int], Formula]]] = {}
         self._answers: Final[dict[tuple[str, Held], tuple[Share, ...]]] = {}
         self._later: Final[dict[int, Everyone]] = {}
-        self._rules: Final[dict[tuple[_Rule, str, bool], Formula]] = {}
+        self._rules: Final[dict[tuple[Rule, str, bool], Formula]] = {}
 
     def alike(self, person: Person, live: Iterable[Assignment]) -> Held:
         """The person as the policies see her: unmentioned names replaced, times left out."""
@@ -229,7 +184,7 @@ class Everyone:
                 break
         return tuple(shares)
 
-    def _asked_for(self, purpose: str) -> tuple[_Asked, ...]:
+    def _asked_for(self, purpose: str) -> tuple[Asked, ...]:
         found = self._asked.get(purpose)
         if found is None:
             found = self._asked[purpose] = tuple(
@@ -238,12 +193,10 @@ class Everyone:
             )
         return found
 
-    def _index(
-        self, action: str, label: int, policies: tuple[Reduced, ...], purpose: str
-    ) -> _Asked:
+    def _index(self, action: str, label: int, policies: tuple[Reduced, ...], purpose: str) -> Asked:
         env = self._env(action, label, _NOBODY, self._hierarchy, purpose)
         left = [
-            _Rule(
+            Rule(
                 r.policy,
                 r.roles,
                 r.condition,
@@ -253,11 +206,11 @@ class Everyone:
             )
             for r in in_context(policies, env)
         ]
-        by_role: dict[str, list[_Rule]] = {}
+        by_role: dict[str, list[Rule]] = {}
         for one in left:
             for role in one.roles or () if one.policy.effect == "permit" else ():
                 by_role.setdefault(role, []).append(one)
-        return _Asked(
+        return Asked(
             action=action,
             rank=int(VIEWS.get(action, 1)),
             label=label,
@@ -267,8 +220,8 @@ class Everyone:
         )
 
     def _part(
-        self, name: str, assignment: Assignment, purpose: str, asked: tuple[_Asked, ...]
-    ) -> tuple[_Granted, ...]:
+        self, name: str, assignment: Assignment, purpose: str, asked: tuple[Asked, ...]
+    ) -> tuple[Granted, ...]:
         """What the permits give to one assignment alone."""
         key = (name, assignment, purpose)
         found = self._parts.get(key)
@@ -276,7 +229,7 @@ class Everyone:
             entities = self._of(name, (assignment,))
             below = self._below(assignment.role)
             found = self._parts[key] = tuple(
-                _Granted(one.policy.id, ask.rank, ask.label, when)
+                Granted(one.policy.id, ask.rank, ask.label, when)
                 for ask in asked
                 for one in dict.fromkeys(
                     (*ask.always, *(r for role in below for r in ask.by_role.get(role, ())))
@@ -287,7 +240,7 @@ class Everyone:
         return found
 
     def _whole(
-        self, name: str, live: tuple[Assignment, ...], purpose: str, asked: tuple[_Asked, ...]
+        self, name: str, live: tuple[Assignment, ...], purpose: str, asked: tuple[Asked, ...]
     ) -> dict[tuple[int, int], Formula]:
         """Which records the forbids spare, by level and label."""
         # Of roles the forbids know only what they name; of assignments, all that are held.
@@ -317,8 +270,8 @@ class Everyone:
 
     def _when(
         self,
-        one: _Rule,
-        ask: _Asked,
+        one: Rule,
+        ask: Asked,
         name: str,
         live: tuple[Assignment, ...],
         entities: Entities,
@@ -344,7 +297,7 @@ class Everyone:
         return shared
 
     def _told(
-        self, one: _Rule, ask: _Asked, name: str, entities: Entities, purpose: str, *, of: bool
+        self, one: Rule, ask: Asked, name: str, entities: Entities, purpose: str, *, of: bool
     ) -> Formula:
         env = self._env(ask.action, ask.label, name, entities, purpose)
         try:

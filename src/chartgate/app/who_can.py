@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from chartgate.app.explain_everyone import Everyone, Share
+from chartgate.app.explain_everyone import Everyone
 from chartgate.app.explain_question import Question
 from chartgate.app.explain_records import surely_includes
 from chartgate.app.explain_reduced import Ground, Known
+from chartgate.app.explain_shares import Share
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.cedar.values import CedarSet
 from chartgate.model.principal import Assignment, EntityUid, Person
