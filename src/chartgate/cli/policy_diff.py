@@ -227,7 +227,7 @@ def _show_cells(out: Console, roles: list[str], cells: list[Cell], diff: PolicyD
 
 
 def _indented(out: Console, text: str) -> None:
-    out.print(Padding(render.plain(text), (0, 0, 0, 4)))
+    out.print(Padding(render.plain(text), (0, 0, 0, 4), expand=False))
 
 
 def _words(shown: Shown, diff: PolicyDiff) -> str:
