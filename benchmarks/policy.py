@@ -367,7 +367,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--cerbos", help="the cerbos binary, if it is not on the PATH")
     options = parser.parse_args()
-    rounds = 3 if options.quick else 7
+    rounds = 3 if options.quick else 5
     sizes = SIZES[:2] if options.quick else SIZES
     rules = family.rules(max(sizes))
     before, spent = time.perf_counter(), time.process_time()
@@ -388,7 +388,7 @@ def main() -> None:
         ),
         "shipped": shipped(rounds),
         "memory": memory(policies[:some]),
-        "swap": swap(policies[:some], 1 if options.quick else 4),
+        "swap": swap(policies[:some], 1 if options.quick else 3),
     }
     if options.json:
         print(json.dumps(figures, indent=2))
