@@ -21,7 +21,7 @@ from chartgate.cedar.ast import Expr, Literal
 from chartgate.cedar.schema import Action, Attribute, EntityType, RecordType, Schema
 from chartgate.model.disclosure import VIEW_ACTIONS
 from chartgate.targets.smt.gate import Ground, Question, Shared
-from chartgate.targets.smt.logic import Truth, both, negated
+from chartgate.targets.smt.logic import Truth, agree, both, negated
 from chartgate.targets.smt.solve import Nothing, Unknown
 from chartgate.targets.smt.symbols import Unencodable, name_of
 from chartgate.targets.smt.universe import Closed
@@ -139,7 +139,9 @@ class Comparison:
 def _newly(who: Who, target: Target, allows: Prover, denies: Prover) -> Found:
     def wanted(question: Question, name: str) -> Truth:
         other = denies.question(question.scene.who, target)
-        return both(question.allowed(name), negated(other.allowed(name)))
+        here, there = question.allowed(name), other.allowed(name)
+        # The same formula over the same symbols: most cells need no solver.
+        return False if agree(here, there) is True else both(here, negated(there))
 
     def stands(example: Example) -> bool:
         return _is_allowed(allows, example) and not _is_allowed(denies, example)

@@ -101,7 +101,7 @@ class Prover:
         if index not in self._questions:
             if who not in self._scenes:
                 if who not in self._shared:
-                    self._shared[who] = Shared.of(self.ground)
+                    self._shared[who] = Shared.of(self.ground, who)
                 self._scenes[who] = Scene(self.ground, who, self._shared[who])
             scene = self._scenes[who]
             thing = (

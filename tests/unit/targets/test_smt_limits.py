@@ -129,7 +129,8 @@ def test_what_is_known_is_worked_out_without_a_solver(
 def question(text: str, who: Who | None = None) -> tuple[Question, tuple[Policy, ...]]:
     policies = parse_policies({"p": text}, ids="order").policies
     ground = Ground(SCHEMA, policies, CLOSED, frozenset({"departments"}))
-    scene = Scene(ground, who or Who(), Shared.of(ground))
+    whom = who or Who()
+    scene = Scene(ground, whom, Shared.of(ground, whom))
     return Question(scene, scene.record(())), policies
 
 
@@ -195,4 +196,4 @@ def test_roles_come_with_those_they_are_in() -> None:
 def test_without_a_role_book_there_are_no_people() -> None:
     ground = Ground(SCHEMA, (), {})
     with pytest.raises(Unencodable, match="no role book"):
-        Scene(ground, Who(), Shared.of(ground))
+        Shared.of(ground, Who())

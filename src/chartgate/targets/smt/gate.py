@@ -71,12 +71,14 @@ class Shared:
     universe: Universe
     sets: Sets
     session: Session
+    person: "Person"
 
     @classmethod
-    def of(cls, ground: Ground) -> "Shared":
+    def of(cls, ground: Ground, who: Who) -> "Shared":
         """A new one."""
         universe = Universe(ground.schema, ground.closed, texts=ground.texts)
-        return cls(universe, Sets(universe), Session(universe))
+        person = _person(universe, ground, who)
+        return cls(universe, Sets(universe), Session(universe), person)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,19 +99,20 @@ class Scene:
     ground: Ground
     who: Who
     shared: Shared
-    person: Person = field(init=False)
     _encoders: dict[tuple["Thing", str, bool], Encoder] = field(init=False, default_factory=dict)
     _relevant: dict[tuple[str, str, str], tuple[Policy, ...]] = field(
         init=False, default_factory=dict
     )
 
-    def __post_init__(self) -> None:
-        self.person = _person(self.universe, self.ground, self.who)
-
     @property
     def universe(self) -> Universe:
         """Names and facts."""
         return self.shared.universe
+
+    @property
+    def person(self) -> Person:
+        """Who asks."""
+        return self.shared.person
 
     @property
     def session(self) -> Session:
