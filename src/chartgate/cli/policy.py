@@ -132,7 +132,7 @@ def policy_list(
 ) -> None:
     """All policies in short: who may what, which rule it serves, who answers for it until when.
 
-    Exits with 1 if there is none.
+    Exits with 1 if there is none. Versions in the store are listed by `chartgate policy versions`.
     """
     from chartgate.cli.policy_list import run_list
 
