@@ -178,18 +178,28 @@ def _show(
 
 
 def _show_proofs(out: Console, proofs: Sequence[Proof]) -> None:
-    for proof in proofs:
-        i = proof.invariant
-        line = Text(f"{proof.verdict.upper():<9}", style=_VERDICTS[proof.verdict])
-        line.append(f"{proof.seconds:6.2f} s  {i.words} ({i.clause})", style="default not bold")
-        out.print(line)
-        if proof.verdict != "proved":
-            out.print(Text(f"           {i.id}: {proof.claimed}", style="dim"))
-            word = "broken by" if proof.verdict == "violated" else "not decided"
-            out.print(f"           {word}: {proof.why}")
-    total = sum(p.seconds for p in proofs)
+    # What is broken comes last: that is where whoever waits for the end looks.
+    good = [p for p in proofs if p.verdict == "proved"]
     bad = [p for p in proofs if p.verdict != "proved"]
-    said = f"{len(proofs) - len(bad)} of {len(proofs)} invariants proved in {total:.1f} s"
+    listed = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, justify in (("Proved", "left"), ("Clause", "left"), ("Seconds", "right")):
+        listed.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for proof in good:
+        i = proof.invariant
+        listed.add_row(i.words, Text(i.clause), f"{proof.seconds:.2f}")
+    if good:
+        out.print(listed)
+    for proof in bad:
+        i = proof.invariant
+        line = Text(f"{proof.verdict.upper()}  ", style=_VERDICTS[proof.verdict])
+        line.append(f"{i.words} ({i.clause})", style="default not bold")
+        out.print(line)
+        out.print(Text(f"  {i.id}: {proof.claimed}", style="dim"))
+        word = "broken by" if proof.verdict == "violated" else "not decided"
+        out.print(f"  {word}: {proof.why}")
+        out.print()
+    total = sum(p.seconds for p in proofs)
+    said = f"{len(good)} of {len(proofs)} invariants proved in {total:.1f} s"
     out.print(Text(f"{said}.", style="bold red" if bad else "bold green"))
 
 
