@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self
 
 import psycopg
 
@@ -62,7 +62,8 @@ class _Found:
 
 
 class PolicyKeeper:
-    """Keeps what a gate decides by up to date; ``start`` returns once it is.
+    """Keeps what a gate decides by up to date; use as an async context manager, entering which
+    returns once it is.
 
     ``read_source`` reads the live catalog for a map's schema.
     """
@@ -106,6 +107,17 @@ class PolicyKeeper:
     def loaded(self) -> Loaded:
         """What is in force here."""
         return self._loaded
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(self) -> None:
         """Obey what is newest, then follow. Raises when what is ordered cannot be believed."""

@@ -13,7 +13,7 @@ person judges it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -32,6 +32,7 @@ from chartgate.app.session_views import Source
 from chartgate.datamap.model import DataMap
 from chartgate.errors import ChartgateError, Refused
 from chartgate.govern.policy_version import POLICIES, Step
+from chartgate.model.disclosure import VIEW_ACTIONS
 from chartgate.model.principal import Person
 
 _TIMEOUT: Final = 10.0
@@ -243,12 +244,22 @@ def _changes(candidate: Candidate, report: dict[str, Any]) -> tuple[list[str], s
         {"role": c.role, "action": c.action, "category": c.category, "verdict": c.verdict}
         for c in diff.changed
     ]
-    lines = [line for cell in diff.changed for line in _cell(cell, after)]
+    lines = [line for cell in _told_once(diff.changed) for line in _cell(cell, after)]
     if diff.is_same:
         return lines, "no answer changes"
     counts = Counter(cell.verdict for cell in diff.changed)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     return lines, f"of {len(diff.cells)} cells {told}"
+
+
+def _told_once(cells: Iterable[Cell]) -> list[Cell]:
+    """Without the lower levels of a cell whose change is told already: they come with it."""
+    told: dict[object, Cell] = {}
+    for cell in cells:
+        moves = [(s.before, s.after) if s else None for s in (cell.more, cell.less)]
+        is_level = cell.action in VIEW_ACTIONS.values()
+        told.setdefault((cell.role, cell.category, not is_level and cell.action, *moves), cell)
+    return list(told.values())
 
 
 def _cell(cell: Cell, after: PolicyVersion) -> list[str]:

@@ -200,10 +200,12 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
             in_force,
             partial(_read_source, ready.catalog),
         )
-        await keeper.start()
-        async with ControlPlaneFeed(
-            ready.control, on_change=keeper.wake, on_forged=keeper.forged_notice
-        ) as people:
+        async with (
+            keeper,
+            ControlPlaneFeed(
+                ready.control, on_change=keeper.wake, on_forged=keeper.forged_notice
+            ) as people,
+        ):
             keeper.wake()  # what came between the first look and the link
             gateway = Gateway(
                 GatewayConfig(
