@@ -468,6 +468,13 @@ def test_arithmetic_that_overflows_is_an_error(rows: Rows) -> None:
     assert rows.both("resource.number * resource.number * 0 == 0") == ({"o"}, set())
 
 
+def test_constants_beside_each_other_are_not_multiplied_as_integers(rows: Rows) -> None:
+    """SQLAlchemy drops brackets of what is associative; found by random policies."""
+    rows.add("z", {"number": 0}).add("o", {"number": 1}).add("m", {"number": -1})
+    assert rows.both(f"{2**62} * (2 * resource.number) == 0") == ({"z"}, {"m"})
+    assert rows.both(f"{2**62} + ({2**62} + resource.number) > 0") == ({"m"}, set())
+
+
 def test_an_integer_column_does_not_overflow_where_a_long_would_not(
     connection: psycopg.Connection[Any],
 ) -> None:

@@ -53,7 +53,6 @@ from chartgate.targets.sql_values import (
     MANY_DAYS,
     instant_text,
     is_text,
-    long_sql,
 )
 
 Column: TypeAlias = sa.ColumnElement[Anything]
@@ -261,8 +260,9 @@ def _reckons(left: Number, op: RelationOp, right: Number, row: RowColumns) -> Co
 
 
 def _whole(number: int) -> Column:
-    # Written out, as a number of any size; it comes from no one but us.
-    return sa.literal_column(long_sql(number), sa.Numeric)
+    # Written out, as it comes from no one but us, and numeric each by itself: SQLAlchemy drops the
+    # brackets of a * (b * c), and two integers side by side would be multiplied as integers.
+    return sa.literal_column(f"({number:d})::numeric", sa.Numeric)
 
 
 def _milliseconds(column: Column) -> Column:
