@@ -154,11 +154,12 @@ class Prover:
         )
 
     def _wishes(self, question: Question, actions: tuple[str, ...]) -> tuple[Truth, ...]:
-        """A moment and a purpose that the gate would let pass, and a row like any other; the
-        former alone; anything."""
+        """A moment and a purpose that the gate would let pass, and a row like any other, first with
+        a purpose that the role itself names; the former alone; anything."""
         scene = question.scene
         context = scene.context(actions[0]).fields
         usual: list[Truth] = []
+        named: list[Truth] = []
         for name, (_, value) in context.items():
             if isinstance(value, SymMeasure) and name == "now":
                 ms = (self._usual.now - _EPOCH) // timedelta(milliseconds=1)
@@ -168,21 +169,26 @@ class Prover:
                 usual.append(scene.shared.sets.equal(value, source))
             elif isinstance(value, SymEntity) and name == "purpose":
                 usual.append(self._claimable(question, value))
+                named.append(self._claimable(question, value, narrower=False))
         row: list[Truth] = []
+        bare: list[Truth] = []
         for name, (there, value) in question.thing.attributes.fields.items():
             if name == "patient":
                 row.append(there)
+            elif there is not True:
+                bare.append(negated(there))
             elif isinstance(value, SymSet) and name == "age_bands":
                 row.append(scene.shared.sets.is_empty(value))
-        bare = [
+        bare += [
             negated(there)
             for name, (_, value) in scene.person.part.fields.items()
             if isinstance(value, SymSet) and name in _SELDOM
             for there, _ in value.items
         ]
-        return all_of([*usual, *row, *bare]), all_of([*usual, *row]), all_of(usual), True
+        plain = [*usual, *row, *bare]
+        return all_of([*plain, *named]), all_of(plain), all_of([*usual, *row]), all_of(usual), True
 
-    def _claimable(self, question: Question, purpose: SymEntity) -> Truth:
+    def _claimable(self, question: Question, purpose: SymEntity, *, narrower: bool = True) -> Truth:
         book, universe = self.version.roles, question.scene.universe
         wishes: list[Truth] = []
         for name, held in question.scene.person.part_roles.items():
@@ -190,7 +196,9 @@ class Prover:
             listed = [
                 purpose_name
                 for purpose_name in book.purposes
-                if role and set(role.purposes) & self.ground.closed["Purpose"][purpose_name]
+                if role
+                and set(role.purposes)
+                & (self.ground.closed["Purpose"][purpose_name] if narrower else {purpose_name})
             ]
             codes = [universe.code(EntityUid("Purpose", n)) for n in listed]
             wishes.append(implies(held, any_of(same_number(purpose.code, c) for c in codes)))

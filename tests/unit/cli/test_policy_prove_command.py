@@ -63,7 +63,7 @@ def prove(folder: Path, *options: str) -> tuple[int, str]:
 def test_what_is_proved_ends_with_zero(folder: Path) -> None:
     status, output = prove(folder)
     assert status == 0, output
-    assert "PROVED" in output
+    assert "Proved" in output
     assert "2 of 2 invariants proved" in output
     assert "ceilings proved" in output
 
