@@ -18,7 +18,7 @@ import msgspec
 from chartgate.adapters.control_plane import ControlPlane
 from chartgate.adapters.control_plane_snapshot import RoleRecord
 from chartgate.adapters.desk import Desk
-from chartgate.adapters.log_proofs import prove_entries
+from chartgate.adapters.log_proofs import LogProver
 from chartgate.adapters.log_reader import LogReader
 from chartgate.adapters.policy_in_force import Loaded, trusted_keys
 from chartgate.adapters.policy_store import PolicyStore
@@ -77,6 +77,7 @@ class PolicyDesk(Desk):
         self._store = store
         self._control = control
         self._keys = trusted_keys(state)
+        self._prover = LogProver(LogReader(state.log_dir))
 
     def inspect(self, subject: str) -> Inspected:
         """All versions of a subject, from the rows that the log bears out."""
@@ -173,6 +174,7 @@ class PolicyDesk(Desk):
         report: str | None = None,
     ) -> Done:
         """Decide, record, act: in one transaction of the store, so that steps come one by one."""
+        self._prover.warm()  # before the entry: from then on every node is waiting
         with self._store.exclusively():
             shelf = self.inspect(subject).shelf
             self._check_nothing_is_lost(subject, shelf)
@@ -199,7 +201,7 @@ class PolicyDesk(Desk):
                 self._refuse(person, step, subject, content, str(exc))
                 raise
             index = self._append(event)
-            (sealed,) = prove_entries(LogReader(self._state.log_dir), index, 1)
+            (sealed,) = self._prover.prove(index, 1)
             self._store.add_step(
                 subject,
                 content,
