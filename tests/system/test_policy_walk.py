@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = "## A rule, from draft to rollback"
-FOLDER = "/tmp/rules"  # noqa: S108  (the page's word for a folder; the test uses its own)
+FOLDER = "/tmp/rules"
 HASH = re.compile(r"\b[0-9a-f]{12}\b")
 NUMBER = re.compile(r"\d[\d,.:-]*")
 

@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-HEAVY = ("psycopg", "cedarpy", "postgast", "asyncio", "cryptography", "rich")
+HEAVY = ("psycopg", "cedarpy", "postgast", "asyncio", "cryptography", "rich", "z3")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -43,9 +42,11 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
 def test_the_version_is_there_at_once() -> None:
     times = []
     for _ in range(5):
-        started = time.monotonic()
+        # Processor time: how long it takes on the clock depends on what else runs.
+        started = os.times()
         done = run("--version")
-        times.append(time.monotonic() - started)
+        ended = os.times()
+        times.append(ended.children_user - started.children_user)
     assert done.stdout.startswith("chartgate ")
     assert min(times) < 0.4
 
