@@ -173,37 +173,38 @@ def _scope(form: Any) -> Scope:
 
 
 def _conditions(forms: Any) -> tuple[Condition, ...]:
-    # Clauses nest as operators do: a && b is one level, whether written with && or as two whens.
-    for form in forms:
-        if form["kind"] not in ("when", "unless"):
-            raise UnknownForm("a clause of an unknown kind")
-    if len(forms) > MAX_DEPTH:
+    return tuple(condition(form, len(forms)) for form in forms)
+
+
+def condition(form: Any, clauses: int) -> Condition:
+    """One clause of a policy that has so many.
+
+    Clauses nest as operators do: a && b is one level, whether written with && or as two whens.
+    """
+    if form["kind"] not in ("when", "unless"):
+        raise UnknownForm("a clause of an unknown kind")
+    if clauses > MAX_DEPTH:
         raise UnknownForm(f"more than {MAX_DEPTH} clauses in one policy")
-    return tuple(Condition(form["kind"], expression(form["body"], len(forms))) for form in forms)
+    return Condition(form["kind"], expression(form["body"], clauses))
+
+
+def head(form: Any) -> tuple[Any, tuple[Scope, Scope, Scope]]:
+    """Effect and scope of a policy."""
+    if form["effect"] not in ("permit", "forbid"):
+        raise UnknownForm("an unknown effect")
+    return form["effect"], (
+        _scope(form["principal"]), _scope(form["action"]), _scope(form["resource"])
+    )  # fmt: skip
 
 
 def policy(form: Any, policy_id: str, origin: Origin, text: str) -> Policy:
     """One policy of the JSON form."""
     try:
-        return _policy(form, policy_id, origin, text)
+        effect, scopes = head(form)
+        conditions = _conditions(form["conditions"])
+        return Policy(policy_id, effect, *scopes, conditions, annotations(form), origin, text)
     except (KeyError, TypeError, AttributeError) as fault:
         raise UnknownForm("the parser's JSON form is not as expected") from fault
-
-
-def _policy(form: Any, policy_id: str, origin: Origin, text: str) -> Policy:
-    if form["effect"] not in ("permit", "forbid"):
-        raise UnknownForm("an unknown effect")
-    return Policy(
-        id=policy_id,
-        effect=form["effect"],
-        principal=_scope(form["principal"]),
-        action=_scope(form["action"]),
-        resource=_scope(form["resource"]),
-        conditions=_conditions(form["conditions"]),
-        annotations=annotations(form),
-        origin=origin,
-        text=text,
-    )
 
 
 def single(forms: Any, *, templates: bool) -> Any:

@@ -55,6 +55,8 @@ class Piece:
     line: int
     column: int = 1
     tokens: int = 0
+    ends: tuple[int, ...] = ()
+    """Where its parts begin and the last one ends: annotations, effect and scope, each clause."""
 
     def place(self, offset: int) -> str:
         """``line:column`` of a character of the text."""
@@ -65,106 +67,116 @@ class Piece:
         return f"{self.line + breaks}:{offset - before.rindex(chr(10))}"
 
 
-# Order matters: strings and comments first, so that what they contain is not seen as code.
+# Order matters: strings and comments first, so that what they contain is not seen as code. Blanks
+# belong to the token after them; nothing is tried twice, so that no text takes quadratic time.
 _TOKEN: Final = re.compile(
-    r'(?P<string>"(?:[^"\\]|\\.)*")'
-    r"|(?P<comment>//[^\n\r]*)"
-    r"|(?P<blank>\s+)"
-    r"|(?P<word>[A-Za-z_0-9]+)"
-    r"|(?P<open>[(\[{])"
-    r"|(?P<close>[)\]}])"
-    r"|(?P<end>;)"
-    r"|(?P<other>.)",
+    r'\s*+(?:("[^"\\]*+(?:\\.[^"\\]*+)*+")'
+    r"|(//[^\n\r]*+)"
+    r"|([A-Za-z_0-9]++)"
+    r"|([(\[{])"
+    r"|([)\]}])"
+    r"|(;)"
+    r"|(.)"
+    r"|\Z)",
     re.DOTALL,
 )
+_STRING, _COMMENT, _WORD, _OPEN, _CLOSE, _END, _OTHER = range(1, 8)
 _PAIRS: Final = {")": "(", "]": "[", "}": "{"}
 _STEP_WORDS: Final = frozenset({"if", "has", "is", "in", "like"})
+_PART_WORDS: Final = frozenset({"permit", "forbid", "when", "unless"})
 
 
-class _Piece:
-    """The policy being cut: where it began, and how deep and long it has grown."""
+class _Text:
+    """The text of a file, and the place of any character of it, asked for in rising order."""
 
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.start: int | None = None
-        self.line = self.column = 0
-        self.open: list[tuple[str, str]] = []
-        self.steps = self.tokens = 0
-        self.has_chain: int | None = None
+    def __init__(self, text: str, file: str) -> None:
+        self._text, self._file = text, file
+        self._line, self._begins = 1, 0
 
-    def token(self, kind: str | None, lexeme: str, place: str) -> None:
-        self.tokens += 1
-        if self.tokens > MAX_TOKENS:
-            raise InvalidPolicies(
-                f"{self.file}:{place}: more than {MAX_TOKENS} words in one policy"
-            )
-        if lexeme == "has":
-            self.has_chain = 0
-        elif lexeme == "." and self.has_chain is not None:
-            self.has_chain += 1
-            if self.has_chain > MAX_HAS_CHAIN:
-                raise InvalidPolicies(
-                    f"{self.file}:{place}: has with more than {MAX_HAS_CHAIN} steps"
-                )
-        elif kind not in ("word", "string"):
-            self.has_chain = None
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column; no earlier line is asked for afterwards."""
+        breaks = self._text.count("\n", self._begins, offset)
+        if breaks:
+            self._line += breaks
+            self._begins = self._text.rindex("\n", self._begins, offset) + 1
+        return self._line, offset - self._begins + 1
 
-    def step(self, place: str, cost: int) -> None:
-        self.steps += cost
-        if self.steps > MAX_STEPS:
-            raise InvalidPolicies(
-                f"{self.file}:{place}: more than {MAX_STEPS} operators in one policy"
-            )
-
-    def opened(self, bracket: str, place: str) -> None:
-        self.open.append((bracket, place))
-        if len(self.open) > MAX_NESTING:
-            raise InvalidPolicies(
-                f"{self.file}:{place}: brackets nested more than {MAX_NESTING} deep"
-            )
-
-    def closed(self, bracket: str, place: str) -> None:
-        if not self.open or self.open.pop()[0] != _PAIRS[bracket]:
-            raise InvalidPolicies(f"{self.file}:{place}: {bracket} closes nothing")
+    def fault(self, offset: int, reason: str) -> InvalidPolicies:
+        line = self._text.count("\n", 0, offset) + 1
+        column = offset - self._text.rfind("\n", 0, offset)
+        return InvalidPolicies(f"{self._file}:{line}:{column}: {reason}")
 
 
 def cut(text: str, file: str) -> Iterator[Piece]:
     """The policies of a file in order, comments and blanks before them dropped."""
-    piece, line, begins = _Piece(file), 1, 0
+    where = _Text(text, file)
+    opened: list[tuple[str, int]] = []
+    # Of the policy being cut: where it begins, its parts, how long it has grown, the steps of the
+    # ``has`` being read.
+    start, parts, tokens, steps = -1, [0], 0, 0
+    chain = -1
+    note = False
     for found in _TOKEN.finditer(text):
-        kind, lexeme = found.lastgroup, found.group()
-        column = found.start() - begins + 1
-        if kind not in ("blank", "comment"):
-            piece.token(kind, lexeme, f"{line}:{column}")
-            if piece.start is None:
-                piece.start, piece.line, piece.column = found.start(), line, column
-        if kind == "open":
-            piece.opened(lexeme, f"{line}:{column}")
-        elif kind == "close":
-            piece.closed(lexeme, f"{line}:{column}")
-        elif kind == "end" and not piece.open:
-            yield Piece(text[piece.start : found.end()], piece.line, piece.column, piece.tokens)
-            piece = _Piece(file)
-        elif kind == "other" and lexeme == '"':
-            raise InvalidPolicies(f"{file}:{line}:{column}: the string is not closed")
-        elif (kind == "other" and lexeme not in ",:") or lexeme in _STEP_WORDS:
-            piece.step(f"{line}:{column}", _IF_STEPS if lexeme == "if" else 1)
-        if "\n" in lexeme:
-            line += lexeme.count("\n")
-            begins = found.start() + lexeme.rindex("\n") + 1
-    if piece.open:
-        bracket, opened = piece.open[-1]
-        raise InvalidPolicies(f"{file}:{opened}: {bracket} is not closed")
-    if piece.start is not None:
-        raise InvalidPolicies(f"{file}:{piece.line}:{piece.column}: the policy does not end with ;")
+        kind = found.lastindex
+        if kind is None:
+            break
+        if kind == _COMMENT:
+            continue
+        at = found.start(kind)
+        tokens += 1
+        if tokens > MAX_TOKENS:
+            raise where.fault(at, f"more than {MAX_TOKENS} words in one policy")
+        if start < 0:
+            start = at
+        if kind == _WORD:
+            lexeme = found[_WORD]
+            if lexeme in _STEP_WORDS:
+                chain = 0 if lexeme == "has" else chain
+                steps += _IF_STEPS if lexeme == "if" else 1
+            elif lexeme in _PART_WORDS and not opened and not note:
+                parts.append(at - start)
+            note = False
+        elif kind != _STRING:
+            lexeme = found[kind]
+            note = lexeme == "@"
+            if lexeme == "." and chain >= 0:
+                chain += 1
+                if chain > MAX_HAS_CHAIN:
+                    raise where.fault(at, f"has with more than {MAX_HAS_CHAIN} steps")
+            else:
+                chain = -1
+            if kind == _OTHER:
+                if lexeme == '"':
+                    raise where.fault(at, "the string is not closed")
+                if lexeme not in ",:":
+                    steps += 1
+            elif kind == _OPEN:
+                opened.append((lexeme, at))
+                if len(opened) > MAX_NESTING:
+                    raise where.fault(at, f"brackets nested more than {MAX_NESTING} deep")
+            elif kind == _CLOSE:
+                if not opened or opened.pop()[0] != _PAIRS[lexeme]:
+                    raise where.fault(at, f"{lexeme} closes nothing")
+            elif not opened:
+                line, column = where.place(start)
+                ends = (*parts, at - start)
+                yield Piece(text[start : at + 1], line, column, tokens, ends)
+                start, parts, tokens, steps = -1, [0], 0, 0
+        if steps > MAX_STEPS:
+            raise where.fault(at, f"more than {MAX_STEPS} operators in one policy")
+    if opened:
+        bracket, at = opened[-1]
+        raise where.fault(at, f"{bracket} is not closed")
+    if start >= 0:
+        raise where.fault(start, "the policy does not end with ;")
 
 
 def token_starts(text: str) -> list[tuple[int, str]]:
     """Where each token of a policy begins and what it reads, blanks and comments left out."""
     return [
-        (found.start(), found.group())
+        (found.start(found.lastindex), found[found.lastindex])
         for found in _TOKEN.finditer(text)
-        if found.lastgroup not in ("blank", "comment")
+        if found.lastindex not in (None, _COMMENT)
     ]
 
 

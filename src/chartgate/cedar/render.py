@@ -6,13 +6,15 @@ and ids do.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
+from typing import TypeVar
 
 from chartgate.cedar.ast import (
     And,
     Binary,
     Call,
+    Condition,
     Expr,
     GetAttr,
     HasAttr,
@@ -98,13 +100,41 @@ def _scope(scope: Scope) -> str:
 
 def canonical_policy(policy: Policy) -> str:
     """The policy's canonical text on one line."""
+    return _policy(policy, _scope, _clause)
+
+
+def _clause(clause: Condition) -> str:
+    return _form(clause.kind, canonical(clause.body))
+
+
+def _policy(
+    policy: Policy, scope: Callable[[Scope], str], clause: Callable[[Condition], str]
+) -> str:
     notes = (_form(_text(name), _text(value)) for name, value in sorted(policy.annotations))
-    clauses = (_form(c.kind, canonical(c.body)) for c in policy.conditions)
-    scopes = map(_scope, (policy.principal, policy.action, policy.resource))
+    clauses = map(clause, policy.conditions)
+    scopes = map(scope, (policy.principal, policy.action, policy.resource))
     return _form(policy.effect, _text(policy.id), _form("notes", *notes), *scopes, *clauses)
+
+
+_Node = TypeVar("_Node", Scope, Condition)
+
+
+def _once(write: Callable[[_Node], str]) -> Callable[[_Node], str]:
+    """The same for nodes that outlive it: what many policies share is written once."""
+    written: dict[int, str] = {}
+
+    def known(node: _Node) -> str:
+        text = written.get(id(node))
+        if text is None:
+            text = written[id(node)] = write(node)
+        return text
+
+    return known
 
 
 def policy_set_hash(policies: Iterable[Policy]) -> str:
     """SHA-256 over the canonical policies in the order of their ids, in hexadecimal."""
-    lines = (canonical_policy(policy) for policy in sorted(policies, key=lambda p: p.id))
+    ordered = sorted(policies, key=lambda p: p.id)
+    scope, clause = _once(_scope), _once(_clause)
+    lines = (_policy(policy, scope, clause) for policy in ordered)
     return sha256((_HEADER + "\n".join(lines)).encode()).hexdigest()
