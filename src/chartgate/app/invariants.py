@@ -50,7 +50,9 @@ from chartgate.cedar.ast import Expr, Policy
 from chartgate.cedar.parse import InvalidPolicies, parse_policies, validate
 from chartgate.errors import Misconfigured
 from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
+from chartgate.model.principal import EntityUid
 from chartgate.targets.admissible import RECORD
+from chartgate.targets.smt.gate import PERSON
 
 Claim = OneOf[
     "never", "at_most", "always", "never_errors", "equivalent", "implies", "disjoint",
@@ -204,6 +206,12 @@ class _Reader:
                 raise self._fault(f"{i.claim} compares at least two")
         if i.claim == "always" and not i.actions:
             raise self._fault("always says which actions are allowed")
+        for name in i.actions:
+            action = self._version.schema.actions[EntityUid("Action", name)]
+            if PERSON not in action.principals or not action.resources:
+                raise self._fault(f"no person can ask for {name}: nothing would be claimed of it")
+            if i.categories and RECORD not in action.resources:
+                raise self._fault(f"{name} is not about records: it has no categories")
 
     def _fault(self, reason: str) -> InvalidInvariant:
         return InvalidInvariant(f"{self._where}: {reason}")

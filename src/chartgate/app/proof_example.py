@@ -21,7 +21,7 @@ from chartgate.app.levels import (
     may_read_log,
 )
 from chartgate.app.rolebook import RoleBook, person_entity
-from chartgate.app.scenarios import SELF, SOMEBODY
+from chartgate.app.scenarios import AGES, SELF, SOMEBODY
 from chartgate.cedar.ast import Expr, Policy, PolicySet
 from chartgate.cedar.entities import Entities, Entity
 from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
@@ -236,7 +236,7 @@ class Example:
                 who = SELF if name == "author" and found.id == me else found.id
                 row.append(f"{name} = {quoted(who)}")
         patient, ages = record.get("patient"), _names(record.get("age_bands"))
-        if len(ages) > 1 or (ages and patient is None):
+        if len(ages) > 1 or (ages and (patient is None or ages[0] not in AGES)):
             return None
         if not isinstance(patient, EntityUid):
             row.append("patient = false")

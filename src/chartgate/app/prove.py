@@ -56,6 +56,7 @@ class _Outcome:
 
 
 _PROVED: Final = _Outcome("proved")
+_EMPTY: Final = _Outcome("unknown", "no request meets its conditions, so that it claims nothing")
 
 
 def prover_of(
@@ -201,11 +202,17 @@ class _Claim:
         def stands(example: Example) -> bool:
             return self._is_allowed(example) is not part and is_within(example)
 
-        for target in self._prover.targets(self._actions(), i.categories):
+        targets = self._prover.targets(self._actions(), i.categories)
+        for target in targets:
             found = self._search(self._who(), target, broken, stands)
             if not isinstance(found, Nothing):
                 return self._broken(found)
-        return _PROVED
+        if i.when is None and i.unless is None:
+            return _PROVED
+        met = self._prover.are_possible(self._who(), targets, within, is_within)
+        if isinstance(met, Nothing):
+            return _EMPTY
+        return _Outcome("unknown", met.why) if isinstance(met, Unknown) else _PROVED
 
     def _broken(self, found: Found) -> _Outcome:
         if isinstance(found, Unknown):

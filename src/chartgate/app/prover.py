@@ -5,16 +5,26 @@ one that does has been decided by the reference meaning, and *unknown* in every 
 decided in time, not translated, or a counterexample that did not stand up.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.app.proof_example import FROM_ASSIGNMENT, NAMES, Example, example_of
 from chartgate.cedar.ast import Expr
+from chartgate.cedar.schema import Attribute, RecordType, Schema, SetType
 from chartgate.model.principal import EntityUid
-from chartgate.targets.smt.gate import PERSON, RECORD, Ground, Question, Scene, Shared, Who
+from chartgate.targets.smt.gate import (
+    CATEGORY,
+    PERSON,
+    RECORD,
+    Ground,
+    Question,
+    Scene,
+    Shared,
+    Who,
+)
 from chartgate.targets.smt.logic import (
     Truth,
     all_of,
@@ -131,6 +141,19 @@ class Prover:
         except Unencodable as reason:
             return Unknown(f"not translated: {reason}")
 
+    def are_possible(
+        self, who: Who, targets: Iterable[Target], wanted: Wanted, stands: Stands
+    ) -> Found:
+        """A request for some of the targets that ``wanted`` is true of, any one."""
+        found: Found = Nothing()
+        for target in targets:
+            one = self.search(who, target, wanted, stands, plain=False)
+            if isinstance(one, Example):
+                return one
+            if isinstance(one, Unknown):
+                found = one
+        return found
+
     def _plainest(self, who: Who, target: Target, wanted: Wanted, stands: Stands) -> Found:
         alone = Who(who.roles, others=False, only=True)
         reason = Unknown(SPURIOUS)
@@ -231,12 +254,51 @@ def ground_of(version: PolicyVersion, extra: Iterable[Expr] = ()) -> Ground:
     """What all questions about a version rest on; ``extra``: conditions they will mention."""
     policies = version.policies.policies
     return Ground(
-        version.schema,
+        _as_supplied(version.schema),
         policies,
         closed_types(version),
         frozenset(FROM_ASSIGNMENT),
         texts=uses_texts([*(p.condition() for p in policies), *extra]),
     )
+
+
+_CONTEXT: Final = frozenset({"purpose", "now", "source"})
+"""The circumstances that the gate supplies (``DecisionPoint.env``)."""
+
+
+def _as_supplied(schema: Schema) -> Schema:
+    """The schema with no more promised of a request than the gate keeps, whatever it says.
+
+    A scalar of a record may be absent from any table, a person has what her assignments make, and
+    circumstances are the purpose, the moment and the source.
+    """
+
+    def kept(
+        attributes: Mapping[str, Attribute], supplied: Callable[[str, Attribute], bool]
+    ) -> dict[str, Attribute]:
+        return {
+            name: replace(a, required=a.required and supplied(name, a))
+            for name, a in attributes.items()
+        }
+
+    entities = dict(schema.entities)
+    for kind, supplied in _SUPPLIED.items():
+        if kind in entities:
+            held = entities[kind]
+            entities[kind] = replace(held, attributes=kept(held.attributes, supplied))
+    actions = {
+        uid: replace(
+            a, context=RecordType(kept(a.context.attributes, lambda name, _: name in _CONTEXT))
+        )
+        for uid, a in schema.actions.items()
+    }
+    return replace(schema, entities=entities, actions=actions)
+
+
+_SUPPLIED: Final[Mapping[str, Callable[[str, Attribute], bool]]] = {
+    PERSON: lambda name, _: name in FROM_ASSIGNMENT,
+    RECORD: lambda name, a: name == CATEGORY or isinstance(a.type, SetType),
+}
 
 
 def closed_types(version: PolicyVersion) -> Closed:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chartgate.cedar.ast import Expr, Literal, PolicySet
+from chartgate.cedar.ast import PolicySet
 from chartgate.cedar.entities import Entities, Entity
 from chartgate.cedar.text import uid_text
 from chartgate.cedar.values import CedarSet, RecordValue
 from chartgate.errors import Misconfigured, Refused
 from chartgate.model.principal import Assignment, EntityUid, Person
-from chartgate.targets.admissible import children
+from chartgate.targets.admissible import entities_in
 
 
 class UnknownName(Misconfigured):
@@ -88,7 +88,7 @@ class RoleBook:
     def check_policies(self, policies: PolicySet) -> None:
         """Raise ``UnknownName`` when a policy names a role or purpose that does not exist."""
         for policy in policies.policies:
-            for uid in _entities_in(policy.condition()):
+            for uid in sorted(entities_in(policy.condition())):
                 known: Mapping[str, object] | None = {
                     "Role": self.roles,
                     "Purpose": self.purposes,
@@ -219,12 +219,3 @@ def _all_known(names: Iterable[str], known: Mapping[str, object], where: str) ->
     for name in names:
         if name not in known:
             raise UnknownName(f"{where} {name!r} does not exist")
-
-
-def _entities_in(expr: Expr) -> Iterable[EntityUid]:
-    if isinstance(expr, Literal):
-        if isinstance(expr.value, EntityUid):
-            yield expr.value
-        return
-    for child in children(expr):
-        yield from _entities_in(child)

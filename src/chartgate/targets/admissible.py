@@ -21,6 +21,7 @@ from chartgate.cedar.ast import (
     If,
     Is,
     Like,
+    Literal,
     Not,
     Or,
     Policy,
@@ -151,6 +152,13 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     return ()
 
 
+def entities_in(expr: Expr) -> frozenset[EntityUid]:
+    """Every entity that is written in the expression."""
+    if isinstance(expr, Literal):
+        return frozenset({expr.value}) if isinstance(expr.value, EntityUid) else frozenset()
+    return frozenset().union(*map(entities_in, children(expr)))
+
+
 # ── the check ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -172,9 +180,9 @@ def check_filters(
     groups = frozenset(parent for action in schema.actions.values() for parent in action.parents)
     for policy in policies.policies:
         named = {e for e in policy.action.entities if isinstance(e, EntityUid)}
-        if group := sorted(str(e) for e in named & groups):
-            # Filters are made action by action: a group would have to be taken apart first, and a
-            # forbid that was overlooked would fail open.
+        if group := sorted(map(str, groups & (named | entities_in(policy.condition())))):
+            # Filters are made action by action, and no action is kept as an entity: a forbid on a
+            # group, in its scope or in a condition, would be overlooked and fail open.
             raise _refused(policy, f"{group[0]} is a group; name its actions one by one")
         if policy.action.op == "all" or {e.id for e in named} & ROW_ACTIONS:
             _check_policy(policy, check)

@@ -170,6 +170,12 @@ def test_a_group_of_actions_is_refused_since_a_forbid_on_it_could_be_overlooked(
         check(f'{effect} (principal, action {how} Action::"read", resource);', schema)
 
 
+@pytest.mark.parametrize("asked", ['action in Action::"read"', 'action in [Action::"read"]'])
+def test_a_group_of_actions_is_refused_in_a_condition_as_well(schema: Schema, asked: str) -> None:
+    with pytest.raises(NotAFilter, match='Action::"read" is a group'):
+        check(f"forbid (principal, action, resource) when {{ {asked} }};", schema)
+
+
 def test_a_policy_on_the_audit_log_may_ask_anything(schema: Schema) -> None:
     check(
         'permit (principal, action == Action::"read_audit", resource) '

@@ -14,6 +14,8 @@ Assumed, beside what ``universe`` says:
 2.  The person's other assignments are any number of assignments, of the roles that ``Who`` allows.
     So of the whole nothing is assumed but that the part is in it.
 3.  The purpose is any of the purposes known, whether or not a role may claim it.
+4.  Of what a record says, only its label is sure to be one that the schema lists: a column may hold
+    a text that is in no enumeration, and a role or purpose that there is not.
 """
 
 from collections.abc import Mapping
@@ -36,6 +38,7 @@ PERSON: Final = "User"
 ROLE: Final = "Role"
 RECORD: Final = "Record"
 CATEGORY: Final = "category"
+_DATA: Final = ("resource.", "witness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Shared:
     @classmethod
     def of(cls, ground: Ground, who: Who) -> "Shared":
         """A new one."""
-        universe = Universe(ground.schema, ground.closed, texts=ground.texts)
+        universe = Universe(ground.schema, ground.closed, texts=ground.texts, data=_DATA)
         person = _person(universe, ground, who)
         return cls(universe, Sets(universe), Session(universe), person)
 
@@ -128,19 +131,18 @@ class Scene:
         fields = dict(made.fields)
         there, label = fields[CATEGORY]
         assert isinstance(label, SymEntity)
-        codes = [self.universe.code(EntityUid(label.type, name)) for name in categories]
+        listed = categories or self.ground.schema.entities[label.type].enum or ()
+        codes = [self.universe.code(EntityUid(label.type, name)) for name in listed]
         if len(codes) == 1:
             fields[CATEGORY] = (there, SymEntity(label.type, codes[0]))
         within = any_of(same_number(label.code, code) for code in codes) if len(codes) > 1 else True
         return Thing(uid, SymRecord(fields), within)
 
     def thing(self, kind: str) -> "Thing":
-        """A resource of another type."""
-        made = self.universe.make(_record_type(self.ground.schema, kind), f"{kind} data", ())
+        """A resource of another type: of the log and of the store, nothing is kept."""
         uid = self.universe.make(EntityRef(kind), f"{kind} uid", ())
-        assert isinstance(made, SymRecord)
         assert isinstance(uid, SymEntity)
-        return Thing(uid, made, True)
+        return Thing(uid, SymRecord({}), True)
 
     def context(self, action: str) -> SymRecord:
         """The circumstances: one for all actions that share their type."""

@@ -10,7 +10,8 @@ What the encoding rests on, and why nothing is lost by it:
     nowhere could be left out of every set without changing an answer, so this is exact.
 3.  ``in`` is what a relation between the mentioned entities says. It is transitive and without
     cycles, as Cedar requires of entity data, and every such relation is that of some entity data.
-4.  Types of which all members are known (enumerations, roles, purposes, actions) have no others.
+4.  Types of which all members are known (enumerations, roles, purposes, actions) have no others;
+    but where ``data`` names attributes that a database fills, anything may stand there.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,11 +64,15 @@ Closed = Mapping[str, Mapping[str, frozenset[str]]]
 class Universe:
     """The names, facts and open sets of one question."""
 
-    def __init__(self, schema: Schema, closed: Closed, *, texts: bool) -> None:
+    def __init__(
+        self, schema: Schema, closed: Closed, *, texts: bool, data: tuple[str, ...] = ()
+    ) -> None:
         self.schema: Final = schema
         self.closed: Final = closed
         self.texts: Final = texts
         """Whether strings are the solver's texts (some ``like``) or mere numbers."""
+        self._data: Final = data
+        """How the names of values begin that no list of members holds for."""
         self.facts: Final[list[z3.BoolRef]] = []
         self.members: Final[dict[str, dict[tuple[int, ...], tuple[Symbol, Key]]]] = {}
         """Per type of member: each value asked for, with the terms it consists of."""
@@ -188,7 +193,7 @@ class Universe:
     def _id(self, kind: str, name: str, key: Key) -> z3.ArithRef:
         found = self._leaf(name, key, z3.IntSort())
         assert isinstance(found, z3.ArithRef)
-        if kind in self._finite:
+        if kind in self._finite and not name.startswith(self._data):
             self.facts.append(z3.And(found >= 0, found < self._finite[kind]))
         return found
 

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import z3
 
 from chartgate.model.principal import EntityUid
+from chartgate.targets.smt.hierarchy import is_action_type
 from chartgate.targets.smt.logic import Truth, any_of, both, either
 from chartgate.targets.smt.symbols import Symbol, SymEntity, SymRecord, SymString, Unencodable
 from chartgate.targets.smt.universe import Closed, Universe
@@ -110,9 +111,12 @@ class GateWorld:
 
     def within(self, child: SymEntity, parent: SymEntity) -> Truth:
         universe = self._universe
+        same = universe.same_entity(child, parent)
+        if is_action_type(child.type):
+            # No action is stored: to the gate it is in itself and in no group.
+            return same
         if universe.is_known_type(child.type):
             return universe.within(child, parent, self._hierarchy)
-        same = universe.same_entity(child, parent)
         if child.type != self._person.type or parent.type != self._role:
             return same
         is_person = universe.same_entity(child, self._person)
