@@ -4,13 +4,14 @@ A hospital's policies say the same few things over and over: a thousand of them 
 one clause. The rule kept: this only saves work, it decides nothing. Cedar's grammar makes a policy
 of annotations, then effect and scope, then clauses, one after the other; so where each part stands
 as a policy of its own with that part and nothing else, the whole is a policy of just these parts.
-What does not, for whatever reason, is left to the reading of the whole policy, which tells the
+What does not, for whatever reason, is left to the reading of that one policy, which tells the
 fault and its place. Strict validation reads the whole text in any case.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -62,7 +63,7 @@ class Parted:
 
 
 class _Part(NamedTuple):
-    """The text of a part, and what it is: ``_NOTES``, ``_HEAD`` or a clause.
+    """The text of a part, and what it is: ``_WHOLE``, ``_NOTES``, ``_HEAD`` or a clause.
 
     Of a clause, the number is among how many it stands, which counts into its depth.
     """
@@ -71,23 +72,49 @@ class _Part(NamedTuple):
     kind: int
 
 
+_WHOLE: Final = -2
 _NOTES: Final = -1
 _HEAD: Final = 0
 _NOTHING: Final = Head("permit", (Scope(), Scope(), Scope()))
+_Value: TypeAlias = Notes | Head | Condition | Parted
 
 
 class Parts:
     """The scopes and clauses met so far: each text is read once."""
 
     def __init__(self) -> None:
-        self._known: dict[_Part, Notes | Head | Condition | None] = {}
+        self._known: dict[_Part, _Value | None] = {}
 
     def read(self, pieces: Sequence[Piece]) -> list[Parted | None]:
-        """Each policy, or None where it must be read as a whole."""
+        """Each policy, or None where it must be read by itself."""
         split = [_split(piece) for piece in pieces]
+        met = Counter(part for parts in split for part in parts)
+        met.update(part for part in met if part in self._known)
+        split = [_rather_whole(parts, met) for parts in split]
+        self._learn_all(dict.fromkeys(part for parts in split for part in parts))
+        found = [self._parted(parts) for parts in split]
+        for parts in split:
+            # Annotations hold an id, and no two policies have the same.
+            if parts and parts[0].kind < _HEAD:
+                self._known.pop(parts[0], None)
+        return found
+
+    def _parted(self, parts: list[_Part]) -> Parted | None:
+        if not parts:
+            return None
+        first, *rest = [self._known[part] for part in parts]
+        if not rest:
+            return first if isinstance(first, Parted) else None
+        head, *clauses = rest
+        conditions = tuple([clause for clause in clauses if isinstance(clause, Condition)])
+        if not isinstance(first, tuple) or not isinstance(head, Head):
+            return None
+        return Parted(first, head, conditions) if len(conditions) == len(clauses) else None
+
+    def _learn_all(self, parts: Iterable[_Part]) -> None:
         batch: list[_Part] = []
         size = 0
-        for part in dict.fromkeys(part for parts in split for part in parts):
+        for part in parts:
             if part in self._known:
                 continue
             if part.kind == _NOTES and (notes := _plain_notes(part.text)) is not None:
@@ -98,25 +125,10 @@ class Parts:
                 batch, size = [], 0
             batch.append(part)
             size += len(part.text) + len(_ANY)
-        self._learn(batch)
-        found = [self._parted(parts) for parts in split]
-        for parts in split:
-            # Annotations hold an id, and no two policies have the same.
-            self._known.pop(parts[0] if parts else _Part("", _NOTES), None)
-        return found
-
-    def _parted(self, parts: list[_Part]) -> Parted | None:
-        if not parts:
-            return None
-        notes, head, *clauses = [self._known[part] for part in parts]
-        conditions = tuple([clause for clause in clauses if isinstance(clause, Condition)])
-        if not isinstance(notes, tuple) or not isinstance(head, Head):
-            return None
-        return Parted(notes, head, conditions) if len(conditions) == len(clauses) else None
+        if batch:
+            self._learn(batch)
 
     def _learn(self, batch: Sequence[_Part]) -> None:
-        if not batch:
-            return
         try:
             self._known.update(zip(batch, _together(batch), strict=True))
         except (ValueError, TypeError, LookupError, RecursionError, est.UnknownForm):
@@ -126,6 +138,12 @@ class Parts:
                 return
             for part in batch:
                 self._learn([part])
+
+
+def _rather_whole(parts: list[_Part], met: Mapping[_Part, int]) -> list[_Part]:
+    """One part that is the whole, where taking it apart would be the longer way."""
+    new = sum(1 for part in parts if met[part] == 1 and part.kind >= _HEAD)
+    return [_Part("".join(part.text for part in parts), _WHOLE)] if new > 1 else parts
 
 
 def _split(piece: Piece) -> list[_Part]:
@@ -158,13 +176,13 @@ def _alone(part: _Part, number: int) -> str:
     return f"{before}{part.text}{after}\nwhen {{ {number} }};\n"
 
 
-def _together(batch: Sequence[_Part]) -> list[Notes | Head | Condition]:
+def _together(batch: Sequence[_Part]) -> list[_Value]:
     text = "".join(_alone(part, number) for number, part in enumerate(batch))
     forms = json.loads(cedarpy.policies_to_json_str(text))
     policies = forms["staticPolicies"]
     if forms["templates"] or forms["templateLinks"] or len(policies) != len(batch):
         raise est.UnknownForm("not as many policies as parts")
-    found: dict[int, Notes | Head | Condition] = {}
+    found: dict[int, _Value] = {}
     for form in policies.values():
         *clauses, last = form["conditions"]
         number = last["body"]["Value"]
@@ -172,9 +190,12 @@ def _together(batch: Sequence[_Part]) -> list[Notes | Head | Condition]:
     return [found[number] for number in range(len(batch))]
 
 
-def _value(part: _Part, form: Any, clauses: list[Any]) -> Notes | Head | Condition:
+def _value(part: _Part, form: Any, clauses: list[Any]) -> _Value:
     notes = est.annotations(form)
     head = Head(*est.head(form))
+    if part.kind == _WHOLE:
+        conditions = tuple([est.condition(clause, len(clauses)) for clause in clauses])
+        return Parted(notes, head, conditions)
     if part.kind == _NOTES and head == _NOTHING and not clauses:
         return notes
     if part.kind == _HEAD and not notes and not clauses:
