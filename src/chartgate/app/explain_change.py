@@ -6,7 +6,7 @@ another only the smaller is kept; whatever needs somebody else's approval says w
 changes anything.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -20,7 +20,7 @@ from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.cedar.ast import Expr, GetAttr, HasAttr, Literal, Policy, PolicySet, Var
 from chartgate.cedar.entities import Entities
 from chartgate.cedar.schema import EntityRef, PrimitiveType, SetType
-from chartgate.cedar.values import CedarSet, RecordValue
+from chartgate.cedar.values import CedarSet, RecordValue, Value
 from chartgate.model.principal import Assignment, EntityUid, Person
 from chartgate.targets.admissible import children, record_attributes
 
@@ -310,18 +310,14 @@ def _assignments(
     }
     held = {a.role for a in explanation.live}
     own = sorted({a.department for a in explanation.live if a.department})
-    of_record = sorted(
-        {
-            uid.id
-            for value in explanation.question.record.values()
-            for uid in (value if isinstance(value, CedarSet) else (value,))
-            if isinstance(uid, EntityUid) and uid.type == "Department"
-        }
-    )
+    question = explanation.question
+    of_record = sorted(_departments(question.record.values()))
     written = sorted(
         {uid.id for p in near.policies for uid in _uids(p) if uid.type == "Department"}
     )
-    patient = explanation.question.record.get("patient")
+    shown = (v for name, v in question.record.items() if name not in question.hidden)
+    unseen = {*of_record} - _departments(shown) - {*own, *written}
+    patient = question.record.get("patient")
     about = patient.id if isinstance(patient, EntityUid) else None
     # Where she works, then where the patient is treated, then what policies name.
     places = tuple(dict.fromkeys((*own, *of_record, *written))) or (None,)
@@ -346,16 +342,28 @@ def _assignments(
                     cost += place in written and place not in of_record
                     cost += (reference is not None) + 2 * (whom is not None)
                     if role in held:
-                        words = f"she holds her role also as {_held(fresh)}"
+                        words = f"she holds her role also as {_held(fresh, unseen)}"
                     else:
-                        words = f"she is{' also' if held else ''} assigned the role {_held(fresh)}"
+                        words = f"she is{' also' if held else ''} assigned the role {_held(fresh, unseen)}"
                     name = (f"role {role}",)
                     yield Change(Kind.ASSIGNMENT, words, By.ROLES, cost, assign(fresh), name)
 
 
-def _held(assignment: Assignment) -> str:
+def _departments(values: Iterable[Value]) -> set[str]:
+    return {
+        uid.id
+        for value in values
+        for uid in (value if isinstance(value, CedarSet) else (value,))
+        if isinstance(uid, EntityUid) and uid.type == "Department"
+    }
+
+
+def _held(assignment: Assignment, unseen: Container[str] = ()) -> str:
+    """``unseen``: departments that are not named, since they were looked up."""
     text = assignment.role
-    if assignment.department:
+    if assignment.department and assignment.department in unseen:
+        text += " in a department that has to do with the patient"
+    elif assignment.department:
         text += f" in {assignment.department}"
     if assignment.patient:
         text += ", about this patient"

@@ -17,10 +17,9 @@ from chartgate.app.explain import Applied, Explanation, LabelExplained, explain
 from chartgate.app.explain_change import Suggestion, suggestions
 from chartgate.app.explain_conjuncts import Conjunct, Verdict
 from chartgate.app.explain_question import Question, check_question
-from chartgate.app.policy_bundle import PolicyVersion, scenarios_of
+from chartgate.app.explain_reduced import Known
+from chartgate.app.policy_bundle import PolicyVersion
 from chartgate.app.policy_words import LEVELS, noun, value_words, words_of
-from chartgate.app.scenarios import Scenario
-from chartgate.app.scenarios import record_of as scenario_record
 from chartgate.cedar.text import expression_text
 from chartgate.cedar.values import RecordValue
 from chartgate.cli import render
@@ -33,6 +32,16 @@ from chartgate.cli.explain_inputs import (
     record_of,
     role_person,
     setting,
+)
+from chartgate.cli.explain_scenario import question_of_scenario
+from chartgate.cli.patient_asked import (
+    check_asked,
+    described,
+    labels_with,
+    looked_up,
+    patient_words,
+    rows_json,
+    rows_seen,
 )
 from chartgate.errors import Misconfigured
 from chartgate.model.disclosure import Disclosure
@@ -71,10 +80,12 @@ def run_explain(
         "purpose": purpose,
         "record": ",".join(sorted(pair.partition("=")[0] for pair in record)),
     }
+    check_asked(asker.patient, str(category or ""))
     with setting(asker, "why somebody may or may not", recorded, about=name) as found:
         assumed: tuple[str, ...] = ()
+        known: Known = {}
         if scenario is not None:
-            person, question = _of_scenario(scenario, found.version, moment(at))
+            person, question = question_of_scenario(scenario, found.version, moment(at))
         else:
             if role is not None:
                 person = role_person(role, found.version, reference)
@@ -85,8 +96,9 @@ def run_explain(
                 )
             else:
                 person = found.person(str(name))
-            known = record_of(record, found.version, person.name)
-            labels = labels_of(category)
+            typed = record_of(record, found.version, person.name)
+            known = described(typed, found.patient)
+            labels = labels_with(labels_of(category), found.patient)
             whole, assumed = complete(known, found.version) if labels else ({}, ())
             when = moment(at)
             question = Question(
@@ -96,14 +108,16 @@ def run_explain(
                 at=when,
                 record=RecordValue(whole),
                 source=found.source,
+                hidden=looked_up(found.patient),
             )
         question = check_question(question, found.version.schema)
         explanation = explain(found.version, person, question)
         changes = suggestions(found.version, explanation)
+        rows = rows_seen(found, person, question, known)
     if json:
-        render.print_json(_as_json(explanation, changes, found))
+        render.print_json({**_as_json(explanation, changes, found), **rows_json(found, rows)})
     else:
-        _show(render.console(), explanation, changes, found, assumed, full=full)
+        _show(render.console(), explanation, changes, found, (assumed, rows), full=full)
     return 0
 
 
@@ -114,31 +128,6 @@ def _usual(version: PolicyVersion, person: Person, at: datetime) -> str:
     if purpose is None:
         raise Misconfigured("say for which purpose: --purpose CODE")
     return purpose
-
-
-def _of_scenario(title: str, version: PolicyVersion, at: datetime) -> tuple[Person, Question]:
-    wanted = title.strip().lower()
-    all_of_them = scenarios_of(version.bundle)
-    found = [s for s in all_of_them if s.title.lower() == wanted] or [
-        s for s in all_of_them if wanted in s.title.lower()
-    ]
-    if len(found) != 1:
-        some = "".join(f"\n  {s.file}: {s.title}" for s in found[:5])
-        number = f"{len(found)} scenarios have" if found else "no scenario has"
-        raise Misconfigured(f"{number} that in the title: {title!r}{some}")
-    return found[0].who, _scenario_question(found[0], at)
-
-
-def _scenario_question(scenario: Scenario, at: datetime) -> Question:
-    row = scenario.record
-    return Question(
-        action=scenario.asks,
-        labels=() if row is None else (row.category, *row.labels),
-        purpose=scenario.purpose,
-        at=at,
-        record=RecordValue() if row is None else scenario_record(row, scenario.who),
-        source="scenario",
-    )
 
 
 # --- on paper --------------------------------------------------------------------------------
@@ -168,10 +157,11 @@ def _show(
     e: Explanation,
     changes: tuple[Suggestion, ...],
     found: Setting,
-    assumed: tuple[str, ...],
+    told: tuple[tuple[str, ...], tuple[str, ...]],
     *,
     full: bool,
 ) -> None:
+    assumed, rows = told
     q = e.question
     what = f"{q.action} {'+'.join(q.labels)}".strip()
     out.print(Text(f"May {_who(e.person)} {what}, for {q.purpose}?", style="bold"))
@@ -189,8 +179,12 @@ def _show(
     if assumed:
         names = ", ".join(assumed)
         out.print(f"Nothing was said of {names}: taken as none (say it with --record KEY=VALUE).")
+    for line in () if found.patient is None else patient_words(found.patient):
+        out.print(line)
     out.print()
     out.print(_verdict(e))
+    for line in rows:
+        out.print(line)
     out.print()
     for label in e.labels:
         _show_label(out, e, label, found.version, full=full)

@@ -2,8 +2,9 @@
 
 Rules kept: who may do what is itself sensitive, so questions about the people of an instance are
 asked as the audit log is (45 CFR 164.312(b)): the asker signs in, policy decides, and the question
-is on disk before a line of the answer appears. Values of the record are not recorded, since they may
-say something of a patient: their names are.
+is on disk before a line of the answer appears, and before the source is asked about a patient.
+Values of the record are not recorded, since they may say something of a patient: their names are. A
+patient is recorded as her token.
 """
 
 import tomllib
@@ -17,9 +18,11 @@ from typing import Any, Final
 from chartgate.adapters.audit_desk import AuditDesk
 from chartgate.adapters.state import State, default_root
 from chartgate.app.explain_reduced import Known
+from chartgate.app.patient_record import PatientRecord
 from chartgate.app.policy_bundle import PolicyVersion, open_bundle
 from chartgate.cedar.schema import Attribute, EntityRef, PrimitiveType, SetType, Type
 from chartgate.cedar.values import CedarSet, Value
+from chartgate.cli.patient_asked import read, token_of
 from chartgate.cli.policy_refs import bundle_of
 from chartgate.cli.sign_in import password_of
 from chartgate.demo.shipped import shipped
@@ -45,6 +48,8 @@ class Asker:
     policies: str | None = None
     people: Path | None = None
     roles: bool = False
+    patient: str | None = None
+    """The medical record number of the patient whose record is asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Setting:
     event: int | None = None
     asked_by: str | None = None
     of_roles: bool = False
+    patient: PatientRecord | None = None
 
     def person(self, name: str) -> Person:
         """The person of that login name."""
@@ -76,6 +82,11 @@ def setting(
     ``about``: the login name of the one person it is about; recorded as her uid.
     """
     if asker.people is not None or asker.roles or _no_instance(asker):
+        if asker.patient is not None:
+            raise Misconfigured(
+                "--patient is looked up in the source of an instance: start one or name its "
+                "--state, and leave off --people, --role, --roles and --scenario"
+            )
         version = open_bundle(bundle_of(asker.policies or str(shipped("policies")), asker.state))
         if asker.people is not None:
             yield Setting(version, people_of(asker.people, version), "explain", "")
@@ -98,6 +109,8 @@ def setting(
         recorded = dict(parameters)
         if about is not None:
             recorded["person"] = desk.uid_of(about) or "unknown"
+        if asker.patient is not None:
+            recorded["patient"] = token_of(asker.patient, store.state, loaded.data_map)
         version = loaded.version
         if asker.policies is not None:
             version = open_bundle(bundle_of(asker.policies, asker.state))
@@ -107,8 +120,12 @@ def setting(
             f"Asked by {person.full_name} ({person.name}); "
             f"the question is event {index} of the log."
         )
+        patient = None
+        if asker.patient is not None:
+            patient = read(asker.patient, store.state, store.instance, loaded.data_map, version)
         people = store.control.snapshot().persons
-        yield Setting(version, people, store.instance.source, note, index, person.name)
+        source = store.instance.source
+        yield Setting(version, people, source, note, index, person.name, patient=patient)
 
 
 def _no_instance(asker: Asker) -> bool:

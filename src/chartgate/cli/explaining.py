@@ -55,6 +55,16 @@ _RecordOption = Annotated[
         show_default=False,
     ),
 ]
+_PatientOption = Annotated[
+    str | None,
+    typer.Option(
+        "--patient",
+        metavar="MRN",
+        help="The record of this patient: medical record number; the patient key where the source "
+        "has no such number. Who treats her and the like is looked up.",
+        show_default=False,
+    ),
+]
 _AtOption = Annotated[
     str | None,
     typer.Option(
@@ -99,6 +109,7 @@ def explain(
         ),
     ] = None,
     record: _RecordOption = None,
+    patient: _PatientOption = None,
     purpose: Annotated[
         str,
         typer.Option(
@@ -145,6 +156,10 @@ def explain(
     smallest changes that would allow it, each tried before it is shown. A record is described with
     --record; "care_team=self" is the person asked about; what is not said of sets is none.
 
+    With --patient the record is that patient's: who treats her, where, and whether she is protected
+    is looked up in the source when you ask, counts, and is not shown; the log keeps a token instead
+    of the number. Rows that carry labels of their own are asked with CATEGORY+LABEL.
+
     Asking about a person of an instance is like reading the audit log: you sign in, policy decides,
     and the question is recorded. With --role, --scenario or --people nobody real is asked about.
     """
@@ -160,7 +175,7 @@ def explain(
             role=role,
             reference=reference,
             scenario=scenario,
-            asker=Asker(state, as_, my_purpose, policies, people),
+            asker=Asker(state, as_, my_purpose, policies, people, patient=patient),
             full=full,
             json=json,
         )
@@ -180,6 +195,7 @@ def who_can(
         typer.Argument(metavar="[CATEGORY[+LABEL…]]", help="Such as labs+protected_person."),
     ] = None,
     record: _RecordOption = None,
+    patient: _PatientOption = None,
     at: _AtOption = None,
     roles: Annotated[
         bool, typer.Option("--roles", help="Ask about roles instead of people.")
@@ -197,6 +213,10 @@ def who_can(
     The list is complete: every active person is asked, for every purpose that she may claim. What
     --record does not say of the record is left open, and the answer says which records it holds for.
 
+    With --patient the record is that patient's: who treats her, where, and whether she is protected
+    is looked up in the source when you ask, counts, and is not shown; the log keeps a token instead
+    of the number. Rows that carry labels of their own are asked with CATEGORY+LABEL.
+
     Asking about an instance's people is like reading the audit log: you sign in, policy decides, and
     the question is recorded. Without an instance, or with --roles, roles are listed.
     """
@@ -209,7 +229,7 @@ def who_can(
             category,
             record=record or (),
             at=at,
-            asker=Asker(state, as_, my_purpose, policies, people, roles),
+            asker=Asker(state, as_, my_purpose, policies, people, roles, patient),
             json=json,
         )
     )

@@ -27,6 +27,14 @@ from chartgate.cli.explain_inputs import (
     record_of,
     setting,
 )
+from chartgate.cli.patient_asked import (
+    check_asked,
+    described,
+    labels_with,
+    looked_up,
+    patient_json,
+    patient_words,
+)
 from chartgate.model.principal import Person
 
 
@@ -45,12 +53,20 @@ def run_who_can(
         "categories": category or "",
         "record": ",".join(sorted(pair.partition("=")[0] for pair in record)),
     }
+    check_asked(asker.patient, category)
     with setting(asker, "who may do something", recorded) as found:
         version = found.version
-        known = record_of(record, version)
+        known = described(record_of(record, version), found.patient)
         everybody = found.people or (holders(version, known) if found.of_roles else {})
         question = check_question(
-            Question(action, labels_of(category), "", moment(at), source=found.source),
+            Question(
+                action,
+                labels_with(labels_of(category), found.patient),
+                "",
+                moment(at),
+                source=found.source,
+                hidden=looked_up(found.patient),
+            ),
             version.schema,
         )
         people = sorted(everybody.values(), key=lambda p: p.name)
@@ -62,11 +78,15 @@ def run_who_can(
         return 0
     out = render.console()
     what = f"{action} {category or ''}".strip()
-    out.print(Text(f"Who may {what}, at {question.at:%Y-%m-%d %H:%M} UTC?", style="bold"))
-    said = [f"{noun_of(n)}: {value_words(v)}" for n, v in known.items()]
+    of = "" if asker.patient is None else f" of patient {render.plain(asker.patient)}"
+    out.print(Text(f"Who may {what}{of}, at {question.at:%Y-%m-%d %H:%M} UTC?", style="bold"))
+    said = [f"{noun_of(n)}: {value_words(v)}" for n, v in known.items() if n not in question.hidden]
+    if found.patient is not None:
+        for line in patient_words(found.patient):
+            out.print(line)
     if said:
         out.print(f"The record: {'; '.join(said)}. What was not said is left open.")
-    elif question.labels:
+    elif question.labels and found.patient is None:
         out.print("Any record: what it must be like is said below (--record says more about it).")
     noun = ("role", "roles") if found.of_roles else ("person", "people")
     plural = noun[len(able) != 1]
@@ -191,6 +211,7 @@ def _as_json(
     return {
         "question": {"action": question.action, "labels": question.labels, "at": question.at},
         "policy_set": found.version.policies.hash,
+        "patient": patient_json(found.patient),
         "of_roles": found.of_roles,
         "asked": asked,
         "people": [
