@@ -84,7 +84,7 @@ class Asker:
         return tuple(sorted({a.department for a in self.assignments if a.department}))
 
 
-def _families(roles: RoleBook, schema: Schema) -> dict[str, frozenset[EntityUid]]:
+def known_families(roles: RoleBook, schema: Schema) -> dict[str, frozenset[EntityUid]]:
     """The hierarchies of which every member is known: roles and purposes."""
     known = {"Role": roles.roles, "Purpose": roles.purposes}
     return {
@@ -107,7 +107,7 @@ class DecisionPoint:
         roles: RoleBook,
         data_map: DataMap,
     ) -> None:
-        families = _families(roles, schema)
+        families = known_families(roles, schema)
         check_filters(policies, schema, families=frozenset(families))
         roles.check_policies(policies)
         self.policies: Final = policies

@@ -83,10 +83,12 @@ class StandIns:
 
 
 class Purposes:
-    """Which purposes can be claimed, and which of them no policy here can tell apart."""
+    """Which purposes can be claimed, and which of them no policy here can tell apart. ``kept``: a
+    record may name any of them, so that each is of a kind of its own."""
 
-    def __init__(self, ground: Ground, mentioned: frozenset[str]) -> None:
+    def __init__(self, ground: Ground, mentioned: frozenset[str], *, kept: bool) -> None:
         self._ground: Final = ground
+        self._kept: Final = kept
         self._mentioned: Final = mentioned
         self._kinds: Final[dict[str, str]] = {}
         self._first: Final[dict[object, str]] = {}
@@ -102,7 +104,8 @@ class Purposes:
         if found is None:
             above = self._ground.hierarchy.ancestors(EntityUid("Purpose", purpose))
             named = frozenset(uid.id for uid in above) & self._mentioned
-            kind = (named, purpose if purpose in self._mentioned else None)
+            own = self._kept or purpose in self._mentioned
+            kind = (named, purpose if own else None)
             found = self._kinds[purpose] = self._first.setdefault(kind, purpose)
         return found
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from chartgate.app.entitlement import milliseconds
+from chartgate.app.entitlement import known_families, milliseconds
 from chartgate.app.explain_alike import Clock, Held, Purposes, StandIns, clock_of
 from chartgate.app.explain_question import VIEWS, Question, context_of, resource_of
 from chartgate.app.explain_records import every, some, surely_includes, tidied
@@ -106,7 +106,7 @@ class Everyone:
         self._barred: Final = names_in(forbids).union(
             *(r.roles or () for r in everything if r.policy.effect == "forbid")
         )
-        self._purposes: Final = Purposes(ground, mentioned)
+        self._purposes: Final = Purposes(ground, mentioned, kept="Purpose" in open_kinds)
         self._clock: Final = clock_of(
             (
                 r.condition
@@ -373,6 +373,7 @@ def _shape(version: PolicyVersion) -> RowShape:
         sets=sets,
         declared_sets=sets,
         kinds=attribute_kinds(version.schema),
+        families=known_families(version.roles, version.schema),
     )
 
 
