@@ -253,15 +253,16 @@ class Policy:
     annotations: tuple[tuple[str, str], ...] = ()
     origin: Origin = Origin("<none>", 0)
     text: str = field(default="", repr=False, compare=False)
-    _condition: Expr = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        whole = _whole(self.principal, self.action, self.resource, self.conditions)
-        object.__setattr__(self, "_condition", whole)
+    _condition: Expr | None = field(default=None, init=False, repr=False, compare=False)
 
     def condition(self) -> Expr:
         """The policy's scope and clauses as one expression; it applies when that is true."""
-        return self._condition
+        whole = self._condition
+        if whole is None:
+            # Made when first asked for: many a policy of a large set never is.
+            whole = _whole(self.principal, self.action, self.resource, self.conditions)
+            object.__setattr__(self, "_condition", whole)
+        return whole
 
     def annotation(self, name: str) -> str | None:
         """The value of ``@name("…")``, or None."""

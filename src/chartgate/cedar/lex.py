@@ -75,12 +75,13 @@ _TOKEN: Final = re.compile(
     r"|([A-Za-z_0-9]++)"
     r"|([(\[{])"
     r"|([)\]}])"
+    r"|([,:])"
     r"|(;)"
     r"|(.)"
     r"|\Z)",
     re.DOTALL,
 )
-_STRING, _COMMENT, _WORD, _OPEN, _CLOSE, _END, _OTHER = range(1, 8)
+_STRING, _COMMENT, _WORD, _OPEN, _CLOSE, _PLAIN, _END, _OTHER = range(1, 9)
 _PAIRS: Final = {")": "(", "]": "[", "}": "{"}
 _STEP_WORDS: Final = frozenset({"if", "has", "is", "in", "like"})
 _PART_WORDS: Final = frozenset({"permit", "forbid", "when", "unless"})
@@ -101,7 +102,10 @@ class _Text:
             self._begins = self._text.rindex("\n", self._begins, offset) + 1
         return self._line, offset - self._begins + 1
 
-    def fault(self, offset: int, reason: str) -> InvalidPolicies:
+    def fault(self, found: re.Match[str], reason: str) -> InvalidPolicies:
+        """At any token, whatever was asked before."""
+        assert found.lastindex is not None
+        offset = found.start(found.lastindex)
         line = self._text.count("\n", 0, offset) + 1
         column = offset - self._text.rfind("\n", 0, offset)
         return InvalidPolicies(f"{self._file}:{line}:{column}: {reason}")
@@ -110,65 +114,68 @@ class _Text:
 def cut(text: str, file: str) -> Iterator[Piece]:
     """The policies of a file in order, comments and blanks before them dropped."""
     where = _Text(text, file)
-    opened: list[tuple[str, int]] = []
-    # Of the policy being cut: where it begins, its parts, how long it has grown, the steps of the
-    # ``has`` being read.
+    opened: list[re.Match[str]] = []
+    # Of the policy being cut: where it begins, its parts, how long it has grown; the steps of the
+    # ``has`` being read, or -1; whether an annotation's name comes next.
     start, parts, tokens, steps = -1, [0], 0, 0
-    chain = -1
-    note = False
+    chain, note = -1, False
     for found in _TOKEN.finditer(text):
         kind = found.lastindex
         if kind is None:
             break
         if kind == _COMMENT:
             continue
-        at = found.start(kind)
         tokens += 1
         if tokens > MAX_TOKENS:
-            raise where.fault(at, f"more than {MAX_TOKENS} words in one policy")
+            raise where.fault(found, f"more than {MAX_TOKENS} words in one policy")
         if start < 0:
-            start = at
-        if kind == _WORD:
+            start = found.start(kind)
+        if kind == _PLAIN:
+            chain, note = -1, False
+        elif kind == _WORD:
             lexeme = found[_WORD]
             if lexeme in _STEP_WORDS:
-                chain = 0 if lexeme == "has" else chain
+                if lexeme == "has":
+                    chain = 0
                 steps += _IF_STEPS if lexeme == "if" else 1
+                if steps > MAX_STEPS:
+                    raise where.fault(found, f"more than {MAX_STEPS} operators in one policy")
             elif lexeme in _PART_WORDS and not opened and not note:
-                parts.append(at - start)
+                parts.append(found.start(_WORD) - start)
             note = False
-        elif kind != _STRING:
-            lexeme = found[kind]
+        elif kind == _OTHER:
+            lexeme = found[_OTHER]
             note = lexeme == "@"
             if lexeme == "." and chain >= 0:
                 chain += 1
                 if chain > MAX_HAS_CHAIN:
-                    raise where.fault(at, f"has with more than {MAX_HAS_CHAIN} steps")
+                    raise where.fault(found, f"has with more than {MAX_HAS_CHAIN} steps")
             else:
                 chain = -1
-            if kind == _OTHER:
-                if lexeme == '"':
-                    raise where.fault(at, "the string is not closed")
-                if lexeme not in ",:":
-                    steps += 1
-            elif kind == _OPEN:
-                opened.append((lexeme, at))
+            if lexeme == '"':
+                raise where.fault(found, "the string is not closed")
+            steps += 1
+            if steps > MAX_STEPS:
+                raise where.fault(found, f"more than {MAX_STEPS} operators in one policy")
+        elif kind != _STRING:
+            chain, note = -1, False
+            if kind == _OPEN:
+                opened.append(found)
                 if len(opened) > MAX_NESTING:
-                    raise where.fault(at, f"brackets nested more than {MAX_NESTING} deep")
+                    raise where.fault(found, f"brackets nested more than {MAX_NESTING} deep")
             elif kind == _CLOSE:
-                if not opened or opened.pop()[0] != _PAIRS[lexeme]:
-                    raise where.fault(at, f"{lexeme} closes nothing")
+                if not opened or opened.pop()[_OPEN] != _PAIRS[found[_CLOSE]]:
+                    raise where.fault(found, f"{found[_CLOSE]} closes nothing")
             elif not opened:
+                at = found.start(_END)
                 line, column = where.place(start)
-                ends = (*parts, at - start)
-                yield Piece(text[start : at + 1], line, column, tokens, ends)
+                yield Piece(text[start : at + 1], line, column, tokens, (*parts, at - start))
                 start, parts, tokens, steps = -1, [0], 0, 0
-        if steps > MAX_STEPS:
-            raise where.fault(at, f"more than {MAX_STEPS} operators in one policy")
     if opened:
-        bracket, at = opened[-1]
-        raise where.fault(at, f"{bracket} is not closed")
+        raise where.fault(opened[-1], f"{opened[-1][_OPEN]} is not closed")
     if start >= 0:
-        raise where.fault(start, "the policy does not end with ;")
+        line, column = where.place(start)
+        raise InvalidPolicies(f"{file}:{line}:{column}: the policy does not end with ;")
 
 
 def token_starts(text: str) -> list[tuple[int, str]]:
