@@ -3,8 +3,10 @@
 Rules kept: every step is a log entry before it is a row, and the row carries the entry with its
 proof (decide, record, act); a step that was asked for and refused is recorded as well; who may act
 is asked of the policies in force; the state of a version is read from proven rows alone; one step
-at a time, whoever else is at work. An approval counts for as long as the approver may approve:
-when it is put in force, she is asked for again.
+at a time, whoever else is at work; a sitting ends when another version comes into force, because it
+was that version's policies that let her. An approval counts for as long as the approver may approve:
+when it is put in force, she is asked for again. What nodes could not enforce with what else is in
+force is not put in force.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from chartgate.adapters.control_plane_snapshot import RoleRecord
 from chartgate.adapters.desk import Desk
 from chartgate.adapters.log_proofs import LogProver
 from chartgate.adapters.log_reader import LogReader
-from chartgate.adapters.policy_in_force import Loaded, trusted_keys
+from chartgate.adapters.policy_in_force import Loaded, load, trusted_keys
 from chartgate.adapters.policy_store import PolicyStore
 from chartgate.adapters.state import Instance, State
 from chartgate.app.policy_bundle import Bundle, roles_of
@@ -28,8 +30,8 @@ from chartgate.app.policy_orders import Sealed
 from chartgate.app.policy_shelf import Filed, Inspected, inspect, taken_of
 from chartgate.app.policy_stages import Candidate, Evidence, Stage, examine, stages_of
 from chartgate.app.rolebook import RoleBook
-from chartgate.errors import Corrupt, Misconfigured, Refused
-from chartgate.govern.policy_version import POLICIES, RULES, IllegalStep, Shelf, Step
+from chartgate.errors import ChartgateError, Corrupt, Misconfigured, Refused
+from chartgate.govern.policy_version import MAP, POLICIES, RULES, IllegalStep, Shelf, Step
 from chartgate.govern.policy_version import State as Where
 from chartgate.model.event import PolicyStep, PolicyStepRefused
 from chartgate.model.principal import Person
@@ -78,6 +80,7 @@ class PolicyDesk(Desk):
         self._control = control
         self._keys = trusted_keys(state)
         self._prover = LogProver(LogReader(state.log_dir))
+        self._generations = self._generations_now()
 
     def inspect(self, subject: str) -> Inspected:
         """All versions of a subject, from the rows that the log bears out."""
@@ -153,7 +156,8 @@ class PolicyDesk(Desk):
 
     def _may(self, person: Person, step: Step, subject: str, content: str) -> None:
         """Raise ``PolicyRefused``, recorded, unless the policies in force allow her the step."""
-        current = self._people().persons.get(person.name)
+        people = self._people().persons.values()
+        current = next((p for p in people if p.uid == person.uid), None)  # names may change hands
         if self._decide(current, (RULES[step].permission,), "")[0]:
             return
         reason = f"policy does not let this person {_WORDS[RULES[step].permission]}"
@@ -174,12 +178,14 @@ class PolicyDesk(Desk):
         report: str | None = None,
     ) -> Done:
         """Decide, record, act: in one transaction of the store, so that steps come one by one."""
+        is_order = step in {Step.ACTIVATED, Step.ROLLED_BACK}
+        unfit = self._unfit(subject, content) if is_order else None
         self._prover.warm()  # before the entry: from then on every node is waiting
         with self._store.exclusively():
             shelf = self.inspect(subject).shelf
             self._check_nothing_is_lost(subject, shelf)
+            self._may(person, step, subject, content)  # she may have been asked for long ago
             version = shelf.versions.get(content)
-            is_order = step in {Step.ACTIVATED, Step.ROLLED_BACK}
             event = PolicyStep(
                 at=self._at(),
                 node=self._instance.node,
@@ -197,6 +203,12 @@ class PolicyDesk(Desk):
                 after = shelf.on(taken_of(event))
                 if step is Step.ACTIVATED:
                     self._check_approval_stands(shelf, content)
+                if unfit is not None:
+                    raise unfit
+                if self._generations_now() != self._generations:
+                    raise IllegalStep(
+                        "another version came into force since you signed in: sign in again"
+                    )
             except IllegalStep as exc:
                 self._refuse(person, step, subject, content, str(exc))
                 raise
@@ -222,6 +234,25 @@ class PolicyDesk(Desk):
             raise IllegalStep(
                 f"who approved {content[:12]} may no longer approve: it needs another approval"
             )
+
+    def _unfit(self, subject: str, content: str) -> IllegalStep | None:
+        """Why no node could enforce it with the map, or the policies, in force; usually nothing."""
+        bundle = self._store.bundle(subject, content)
+        is_policies = subject == POLICIES
+        try:
+            load(
+                bundle if is_policies else self._loaded.version.bundle,
+                self._loaded.map_bundle if is_policies else bundle,
+                {},
+            )
+        except ChartgateError as exc:
+            other = "data map" if is_policies else "policies"
+            return IllegalStep(f"{content[:12]} does not go with the {other} in force: {exc}")
+        return None
+
+    def _generations_now(self) -> tuple[int, ...]:
+        subjects = (POLICIES, f"{MAP}{self._instance.source}")
+        return tuple(self.inspect(subject).shelf.generation for subject in subjects)
 
     def _check_nothing_is_lost(self, subject: str, shelf: Shelf) -> None:
         held = self._loaded.held.get(subject)

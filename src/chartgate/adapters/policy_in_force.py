@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from chartgate.adapters.policy_files import read_bundle, read_map_bundle
-from chartgate.adapters.state import Instance, State, replace_file
+from chartgate.adapters.state import Instance, StagedFile, State
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.map_bundle import open_map
 from chartgate.app.policy_bundle import Bundle, PolicyVersion, open_bundle
@@ -76,8 +76,9 @@ def held(state: State, subject: str, keys: Sequence[VerifierKey]) -> Obeyed | No
         raise Corrupt(f"what {path} says was in force here cannot be believed: {exc}") from exc
 
 
-def keep(state: State, subject: str, obeyed: Obeyed) -> None:
-    """From now on this is what was in force here last."""
+def stage(state: State, subject: str, obeyed: Obeyed) -> StagedFile:
+    """Ready to be what was in force here last: on disk already, so that a full disk stops it
+    before anything is said; ``take_effect`` makes it so."""
     order = obeyed.order
     kept = _Kept(
         subject=subject,
@@ -88,7 +89,7 @@ def keep(state: State, subject: str, obeyed: Obeyed) -> None:
         activation_proof=order.activation.proof,
     )
     state.in_force_dir.mkdir(mode=0o700, exist_ok=True)
-    replace_file(_path(state, subject), msgspec.json.encode(kept))
+    return StagedFile(_path(state, subject), msgspec.json.encode(kept))
 
 
 def load_in_force(state: State, *, policies: Path, data_map: Path, source: str) -> Loaded:

@@ -2,9 +2,11 @@
 
 Rules kept: what the control plane says is verified against the log before anything else is done
 with it (``app.policy_orders``); a version that cannot be verified, read or enforced never replaces
-the one in force, and is an alarm in the log and on stderr; ``policy_in_force`` is on disk before
-the first decision by the new version (decide, record, act). Reading and building happen in a
-worker thread, the replacement is one assignment between two statements.
+the one in force, and is an alarm in the log and on stderr. Reading and building happen in a worker
+thread, the replacement is one assignment between two statements. ``policy_in_force`` takes its place
+in the log in the same instant: every decision after it is by the new version, every one before it by
+another, and nothing decided by the new one leaves before both are on disk (decide, record, act).
+What cannot be kept for the next start is not obeyed at all.
 
 A version that is approved is read and built before anybody orders it, and the one that was in force
 before is kept, so that an activation or a rollback has nothing left to do but to be verified.
@@ -27,7 +29,7 @@ import psycopg
 
 from chartgate.adapters.control_plane import ControlPlaneUnavailable
 from chartgate.adapters.log_writer import LogWriter
-from chartgate.adapters.policy_in_force import Loaded, keep, load, trusted_keys
+from chartgate.adapters.policy_in_force import Loaded, load, stage, trusted_keys
 from chartgate.adapters.policy_store import (
     ForgedContent,
     NodeRow,
@@ -56,9 +58,9 @@ class _Found:
 
     alarms: list[tuple[str, str]] = field(default_factory=list)
     steps: list[tuple[str, Obeyed, Loaded, Source]] = field(default_factory=list)
+    """(subject, order, everything with it in force, source) in the order to obey."""
     ahead: list[tuple[str, str]] = field(default_factory=list)
     """(subject, content) of approved versions, to be built ahead."""
-    """(subject, order, everything with it in force, source) in the order to obey."""
 
 
 class PolicyKeeper:
@@ -91,6 +93,8 @@ class PolicyKeeper:
         self._ahead: dict[tuple[str, str], Loaded] = {
             (loaded.version.hash, loaded.map_bundle.hash): loaded
         }
+        self._said: dict[str, tuple[str, int]] = {}
+        """What the control plane was told that is in force here."""
         self._told: set[str] = set()
         """What was alarmed."""
         self._refused: set[str] = set()
@@ -169,11 +173,14 @@ class PolicyKeeper:
             for what, words in found.alarms:
                 await self._alarm(what, words)
             for subject, obeyed, loaded, source in found.steps:
-                await self._obey(subject, obeyed, loaded, source)
+                if not await self._obey(subject, obeyed, loaded, source):
+                    break
             for subject, content in found.ahead:
                 await asyncio.to_thread(self._build_ahead, subject, content)
+            await self._tell_all()
 
-    async def _obey(self, subject: str, obeyed: Obeyed, loaded: Loaded, source: Source) -> None:
+    async def _obey(self, subject: str, obeyed: Obeyed, loaded: Loaded, source: Source) -> bool:
+        """Whether it is in force now; if not, what was in force stays and it is tried again."""
         before = self._loaded.held.get(subject)
         event = PolicyInForce(
             at=_stamp(),
@@ -187,12 +194,35 @@ class PolicyKeeper:
             data_map=loaded.data_map.hash,
             previous="" if before is None else before.content,
         )
-        await self._log.append((encode(event),))
-        await asyncio.to_thread(keep, self._state, subject, obeyed)
-        self._loaded = loaded
-        self._in_force.replace(loaded.point, source)
-        with contextlib.suppress(psycopg.Error, ChartgateError):  # only told, never believed
-            await asyncio.to_thread(self._report, subject, obeyed)
+        try:
+            fresh = await asyncio.to_thread(stage, self._state, subject, obeyed)
+        except OSError as exc:
+            words = f"{subject} {obeyed.content[:12]} was ordered, but cannot be kept here"
+            if words not in self._told:
+                self._told.add(words)
+                await self._alarm("unusable_version", f"{words}: {exc.strerror}")
+            return False
+        try:
+            index = await self._log.place((encode(event),))
+            # No await between the two: no session decides in between.
+            self._loaded = loaded
+            self._in_force.replace(loaded.point, source)
+            await self._log.settled(index)
+            await asyncio.to_thread(fresh.take_effect)
+        finally:
+            fresh.discard()
+        await self._tell_all()
+        return True
+
+    async def _tell_all(self) -> None:
+        """Say what is in force here, until it was heard: only told, never believed."""
+        for subject, obeyed in self._loaded.held.items():
+            said = (obeyed.content, obeyed.generation)
+            if self._said.get(subject) == said:
+                continue
+            with contextlib.suppress(psycopg.Error, ChartgateError):
+                await asyncio.to_thread(self._report, subject, obeyed)
+                self._said[subject] = said
 
     async def _alarm(self, what: str, words: str) -> None:
         _logger.error("ALARM: %s", words)
@@ -218,25 +248,48 @@ class PolicyKeeper:
         loaded, source = self._loaded, self._in_force.current.source
         with self._open() as store, store.at_one_instant():
             since, self._seen_row = self._seen_row, store.last_id()
+            orders: dict[str, Obeyed] = {}
             for subject in self._subjects:
-                held = loaded.held.get(subject)
-                order = self._newest(store, subject, held, since, found)
+                order = self._newest(store, subject, loaded.held.get(subject), since, found)
                 if order is None:
                     found.ahead += self._approved(store, subject)
-                    continue
-                try:
-                    loaded, source = self._with(subject, order, loaded, source)
-                except ChartgateError as exc:
-                    self._doubt(
-                        found,
-                        f"unusable {subject} {order.content} {order.generation}",
-                        "unusable_version",
-                        f"{subject} {order.content[:12]} was ordered, but cannot be enforced "
-                        f"here: {exc}",
-                    )
-                    continue
-                found.steps.append((subject, order, loaded, source))
+                else:
+                    orders[subject] = order
+        # Policies may need the map that was ordered with them, or it them: each after the other.
+        failed: dict[str, ChartgateError] = {}
+        for subject in (*orders, *orders):
+            order = orders[subject]
+            if any(done == subject for done, *_ in found.steps):
+                continue
+            try:
+                loaded, source = self._with(subject, order, loaded, source)
+            except psycopg.Error:
+                _logger.warning("the catalog for %s cannot be read now", subject)
+                continue
+            except ChartgateError as exc:
+                failed[subject] = exc
+                continue
+            except Exception as exc:
+                # A fault of ours must not keep anybody from obeying the other order.
+                _logger.exception("%s %s cannot be read", subject, order.content[:12])
+                failed[subject] = Misconfigured(f"reading it failed ({type(exc).__name__})")
+                continue
+            failed.pop(subject, None)
+            found.steps.append((subject, order, loaded, source))
+        for subject, reason in failed.items():
+            self._doubt(
+                found,
+                self._unusable(subject, orders[subject], loaded),
+                "unusable_version",
+                f"{subject} {orders[subject].content[:12]} was ordered, but cannot be enforced "
+                f"here: {reason}",
+            )
         return found
+
+    def _unusable(self, subject: str, order: Obeyed, loaded: Loaded) -> str:
+        """Mark of an order that does not go with what else is in force: with another it may."""
+        other = loaded.map_bundle if subject == POLICIES else loaded.version.bundle
+        return f"unusable {subject} {order.content} {order.generation} with {other.hash}"
 
     def _newest(
         self, store: PolicyStore, subject: str, held: Obeyed | None, since: int, found: _Found
@@ -277,7 +330,7 @@ class PolicyKeeper:
         usable = [
             order
             for order in orders
-            if f"unusable {subject} {order.content} {order.generation}" not in self._told
+            if self._unusable(subject, order, self._loaded) not in self._told
         ]
         return max(usable, key=lambda order: order.generation, default=None)
 
@@ -297,11 +350,14 @@ class PolicyKeeper:
     ) -> tuple[Loaded, Source]:
         held = {**loaded.held, subject: order}
         if subject == POLICIES:
-            return self._built(order.order.bundle, loaded.map_bundle, held), source
-        fresh = self._built(loaded.version.bundle, order.order.bundle, held)
-        if fresh.data_map.source != loaded.data_map.source:
-            raise Misconfigured("the data map is that of another source")
-        return fresh, self._read_source(fresh.data_map.schema)
+            fresh = self._built(order.order.bundle, loaded.map_bundle, held)
+        else:
+            fresh = self._built(loaded.version.bundle, order.order.bundle, held)
+            if fresh.data_map.source != loaded.data_map.source:
+                raise Misconfigured("the data map is that of another source")
+            source = self._read_source(fresh.data_map.schema)
+        fresh.point.check_columns(source.tables)
+        return fresh, source
 
     def _built(self, policies: Bundle, data_map: Bundle, held: dict[str, Obeyed]) -> Loaded:
         """From what was built before, if it was."""

@@ -189,19 +189,38 @@ class State:
         replace_file(self.checkpoint_file, checkpoint.encode())
 
 
+class StagedFile:
+    """Bytes that are on disk beside the file that they are to be; closed to others."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        # a name of its own: a gateway and a command may save at the same time
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        self._path, self._fresh = path, Path(name)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            self.discard()
+            raise
+
+    def take_effect(self) -> None:
+        """The file has these bytes or, if we die, still its old ones."""
+        self._fresh.replace(self._path)
+
+    def discard(self) -> None:
+        """Forget them, if they have not taken effect."""
+        self._fresh.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """The file has these bytes or, if we die, still its old ones; closed to others."""
-    # a name of its own: a gateway and a command may save at the same time
-    fd, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    fresh = StagedFile(path, data)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+        fresh.take_effect()
+    finally:
+        fresh.discard()
 
 
 def default_root() -> Path:

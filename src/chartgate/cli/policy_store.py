@@ -28,7 +28,7 @@ from chartgate.app.policy_stages import Candidate, Evidence, Stage
 from chartgate.cli import policy_store_render as shown
 from chartgate.cli import render
 from chartgate.cli.sign_in import actor, password_of
-from chartgate.errors import Misconfigured
+from chartgate.errors import ChartgateError, Misconfigured
 from chartgate.govern.policy_version import MAP, POLICIES, Shelf
 from chartgate.model.principal import Person
 
@@ -79,7 +79,11 @@ class Store:
         return found[0]
 
     def loaded(self) -> Loaded:
-        """What is in force: here, or newer in the store while no node runs here."""
+        """What is in force: here, or newer in the store while no node runs here.
+
+        As nodes do, it stays with what is in force here when what is newer cannot be enforced: else
+        nobody could put it right again.
+        """
         loaded = load_for(self.state, self.instance)
         bundles = {POLICIES: loaded.version.bundle, self.subjects[1]: loaded.map_bundle}
         for subject in self.subjects[:2]:
@@ -87,7 +91,12 @@ class Store:
             if shelf.active and shelf.generation > (held.generation if held else 0):
                 bundles[subject] = self.store.bundle(subject, shelf.active)
         policies, data_map = bundles.values()
-        return load(policies, data_map, loaded.held)
+        try:
+            return load(policies, data_map, loaded.held)
+        except ChartgateError:
+            if not all(subject in loaded.held for subject in bundles):
+                raise
+            return loaded
 
 
 @contextmanager
@@ -108,8 +117,9 @@ def sitting(folder: Path | None, name: str | None) -> Iterator[tuple[Store, Poli
     """Somebody signed in at the store."""
     who = actor(name)
     with opened(folder) as store:
+        password = password_of(store.state, who)  # may take her a while: what counts is read after
         desk = PolicyDesk(store.state, store.instance, store.loaded(), store.control, store.store)
-        yield store, desk, desk.sign_in(who, password_of(store.state, who))
+        yield store, desk, desk.sign_in(who, password)
 
 
 def push(path: Path, folder: Path | None, name: str | None, note: str, *, json: bool) -> int:
