@@ -21,11 +21,11 @@ from chartgate.app.levels import (
     may_read_log,
 )
 from chartgate.app.rolebook import RoleBook, person_entity
-from chartgate.cedar.ast import Policy, PolicySet
+from chartgate.cedar.ast import Policy, PolicySet, Scope
 from chartgate.cedar.entities import Entities
 from chartgate.cedar.values import CedarSet, DateTime, RecordValue, Value
 from chartgate.errors import Misconfigured
-from chartgate.model.disclosure import Disclosure
+from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.model.principal import Assignment, EntityUid, Person
 
 CATEGORIES: Final = (
@@ -291,7 +291,40 @@ def run(
     The policies answer alone: the gateway also refuses a purpose that no role of the person lists.
     """
     hierarchy = roles.entities()
-    return [_result(scenario, policies, roles, hierarchy, now) for scenario in scenarios]
+    asked = list(scenarios)
+    about = {asks: _that_name(policies, asks, hierarchy) for asks in {s.asks for s in asked}}
+    return [_result(scenario, about[scenario.asks], roles, hierarchy, now) for scenario in asked]
+
+
+def _that_name(policies: PolicySet, asks: str, hierarchy: Entities) -> PolicySet:
+    """The policies whose scope admits what is asked; ``view`` asks for every level of seeing."""
+    names = VIEW_ACTIONS.values() if asks == "view" else (asks,)
+    actions = [EntityUid("Action", name) for name in names]
+    found = (
+        policy
+        for policy in policies.policies
+        if any(_admits(policy.action, one, hierarchy.ancestors(one)) for one in actions)
+    )
+    return PolicySet(tuple(found), policies.hash)
+
+
+def _about(policies: PolicySet, who: EntityUid, above: frozenset[EntityUid]) -> PolicySet:
+    """The policies whose scope admits her, all of whose groups are ``above``."""
+    found = (policy for policy in policies.policies if _admits(policy.principal, who, above))
+    return PolicySet(tuple(found), policies.hash)
+
+
+def _admits(scope: Scope, uid: EntityUid, above: frozenset[EntityUid]) -> bool:
+    """False only where the scope is false.
+
+    A policy is its scope && its clauses, and a scope never fails: one that admits nothing asked
+    here has neither an effect nor an error, so that passing over it changes no answer.
+    """
+    if scope.op == "==":
+        return uid in scope.entities
+    if scope.op in ("in", "is in"):
+        return not above.isdisjoint(scope.entities)
+    return True
 
 
 def _result(
@@ -307,11 +340,14 @@ def _result(
     user = person_entity(person, live)
     if scenario.even_if_permitted:
         policies = PolicySet((*policies.policies, ANY_PERMIT), policies.hash)
+    entities = hierarchy.with_(user)
+    parts = tuple(hierarchy.with_(person_entity(person, (part,))) for part in live)
+    above = [store.ancestors(user.uid) for store in (entities, *parts)]
     asking = Asking(
-        policies=policies,
-        entities=hierarchy.with_(user),
+        policies=_about(policies, user.uid, frozenset().union(*above)),
+        entities=entities,
         principal=user.uid,
-        parts=tuple(hierarchy.with_(person_entity(person, (part,))) for part in live),
+        parts=parts,
         context=RecordValue(
             (
                 ("purpose", EntityUid("Purpose", scenario.purpose)),
