@@ -18,7 +18,7 @@ from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
 from chartgate.cedar.values import CedarSet, Value
 from chartgate.errors import Refused
 from chartgate.model.principal import EntityUid
-from chartgate.targets.compiled_conditions import Residual, residual_of
+from chartgate.targets.compiled_conditions import STEP, Residual, Steps, residual_of
 from chartgate.targets.compiled_grants import FIRST_GRANT, Grants, Held
 from chartgate.targets.compiled_runtime import (
     NO_ATTRIBUTES,
@@ -26,7 +26,7 @@ from chartgate.targets.compiled_runtime import (
     reference_env,
 )
 from chartgate.targets.compiled_source import constant
-from chartgate.targets.compiled_tree import Builder, Node
+from chartgate.targets.compiled_tree import Builder, Building, Node, finished
 from chartgate.targets.entity_store import AnyEntities, EntityView, Hierarchy
 
 DENIED: Final = Answer(False, (), ())
@@ -37,7 +37,6 @@ _ANY: Final = "\0"
 _ANY_ACTION: Final = EntityUid(_ANY, _ANY)
 _MOST_ROOTS: Final = 4096
 _MOST_ANSWERS: Final = 8192
-_TAKEN_APART: Final = 32
 
 Question: TypeAlias = tuple[EntityUid, str, str]
 """An action, a principal's type, a resource's type."""
@@ -174,20 +173,21 @@ class CompiledPolicies:
         return answer
 
     def warm(self, requests: Iterable[Question] = ()) -> Iterator[int]:
-        """Build everything, one node a step; each step says how much is known to be left.
+        """Build everything in small steps; each says how much is known to be left.
 
         ``requests``: what will be asked. Without it, the trees that were begun are finished.
         """
-        # (1) The policies taken apart, a few dozen a step.
+        # (1) The policies taken apart, a few a step.
         for number in range(len(self.policies)):
             self._residual(number).prepare()
-            if number % _TAKEN_APART == 0:
+            if number % STEP == 0:
                 yield len(self.policies) - number
         # (2) The first node of each tree.
         for action, principal, resource in requests:
             # Without a schema: an action that the entities put into no group.
             groups = frozenset((action,)) if self._grouped else None
-            self._root(action, principal, resource, groups)
+            for _ in self._rooted(action, principal, resource, groups):
+                yield 1
             yield 1
         # (3) All below them. What was taken apart is then needed no more.
         yield from self._builder.warm()
@@ -196,6 +196,11 @@ class CompiledPolicies:
     def _root(
         self, action: EntityUid, principal: str, resource: str, groups: frozenset[EntityUid] | None
     ) -> Node:
+        return finished(self._rooted(action, principal, resource, groups))
+
+    def _rooted(
+        self, action: EntityUid, principal: str, resource: str, groups: frozenset[EntityUid] | None
+    ) -> Building:
         """The tree of a question, found or begun under its canonical name.
 
         Names that no policy mentions are one name: made-up types must not fill the memory.
@@ -216,8 +221,8 @@ class CompiledPolicies:
         table = self._roots
         node = table.get(canonical)
         if node is None:
-            residuals = self._of(named, groups, who, what)
-            node = self._builder.root(residuals)
+            residuals = yield from self._of(named, groups, who, what)
+            node = yield from self._builder.root(residuals)
             if len(table) < _MOST_ROOTS:
                 table[canonical] = node
         if len(table) < _MOST_ROOTS:
@@ -226,12 +231,14 @@ class CompiledPolicies:
 
     def _of(
         self, action: EntityUid, groups: frozenset[EntityUid] | None, who: str, what: str
-    ) -> tuple[Residual, ...]:
+    ) -> Steps[tuple[Residual, ...]]:
         def decide(expr: Expr) -> bool | None:
             return _settle(expr, action, groups, {"principal": who, "resource": what})
 
         left = []
-        for number in self._by_action.of(action, groups):
+        for counted, number in enumerate(self._by_action.of(action, groups), 1):
+            if counted % STEP == 0:
+                yield
             settled = self._residual(number).settled(decide)
             if settled is not None:
                 left.append(settled)

@@ -5,9 +5,9 @@ condition is *safe* when it is a Bool whatever the request, given what a guard h
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from chartgate.cedar.ast import (
     And,
@@ -39,6 +39,12 @@ from chartgate.targets.compiled_source import (
 
 # Lists of values multiply where one split is below another; a set is looked up fast enough inline.
 _MOST_COPIES: Final = 64
+
+STEP: Final = 16
+"""So many policies are looked at between two rests."""
+T = TypeVar("T")
+Steps: TypeAlias = Generator[None, None, T]
+"""Work that can be left and taken up again wherever it yields; its result is its return value."""
 
 NOTHING_KNOWN: Final[Known] = {}
 Need: TypeAlias = tuple[Path, Kind]
@@ -175,13 +181,14 @@ def _parts(expr: Expr) -> list[Expr]:
     return found
 
 
-def guard_for(residuals: Iterable[Residual]) -> Known:
+def guard_for(residuals: Collection[Residual]) -> Steps[Known]:
     """What to check of the request, so that more policies can wait behind a split; or nothing."""
     wanted: Counter[Need] = Counter()
     optional: set[Path] = set()
-    count = 0
-    for residual in residuals:
-        count += 1
+    count = len(residuals)
+    for number, residual in enumerate(residuals, 1):
+        if number % STEP == 0:
+            yield
         needs: set[Need] = set()
         behind: set[Need] = set()
         for condition in residual.conditions:

@@ -14,7 +14,7 @@ from chartgate.cedar.ast import Binary, Expr, Literal, Policy, Var
 from chartgate.errors import Misconfigured
 from chartgate.model.principal import EntityUid
 from chartgate.targets.compiled_conditions import residual_of
-from chartgate.targets.compiled_tree import Builder, Node
+from chartgate.targets.compiled_tree import Builder, Node, finished
 
 FIRST_GRANT: Final = 1 << 40
 """Grants are numbered from here, behind every policy of a file; no number is used twice."""
@@ -97,7 +97,7 @@ class Grants:
             return None
 
         residuals = (residual_of(n, policy).settled(decide) for n, policy in policies.items())
-        node = self._builder.root(tuple(r for r in residuals if r is not None))
+        node = finished(self._builder.root(tuple(r for r in residuals if r is not None)))
         for _ in self._builder.warm():
             pass
         self.held[whom] = Held(policies, node)

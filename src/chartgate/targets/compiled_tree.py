@@ -21,7 +21,14 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeAlias
 
-from chartgate.targets.compiled_conditions import NOTHING_KNOWN, Axis, Residual, guard_for
+from chartgate.targets.compiled_conditions import (
+    NOTHING_KNOWN,
+    STEP,
+    Axis,
+    Residual,
+    Steps,
+    guard_for,
+)
 from chartgate.targets.compiled_runtime import MISSING, NAMES
 from chartgate.targets.compiled_source import (
     ATTRIBUTES,
@@ -36,6 +43,8 @@ from chartgate.targets.compiled_source import (
 )
 
 Node: TypeAlias = Callable[..., None]
+Building: TypeAlias = Steps[Node]
+"""A node while it is built: whoever builds in the background can rest between steps."""
 
 ARGUMENTS: Final = "p, pa, pd, a, r, rd, c, E, o, g, out"
 _GUARDED: Final = 3
@@ -51,28 +60,41 @@ _CLASSES: Final[Mapping[Kind, str]] = {
 }  # fmt: skip
 
 
+def finished(building: Building) -> Node:
+    """The node, built in one go."""
+    while True:
+        try:
+            next(building)
+        except StopIteration as end:
+            node: Node = end.value
+            return node
+
+
 class Lazy:
     """A node not yet built; takes its own place in the parent's table when first called."""
 
-    __slots__ = ("_build", "_key", "_table", "built")
+    __slots__ = ("_begin", "_key", "_table", "built")
 
-    def __init__(self, build: Callable[[], Node], table: dict[Any, Node], place: object) -> None:
-        self._build: Callable[[], Node] | None = build
+    def __init__(
+        self, begin: Callable[[], Building], table: dict[Any, Node], place: object
+    ) -> None:
+        self._begin: Callable[[], Building] | None = begin
         self._table: Final = table
         self._key: Final = place
         self.built: Node | None = None
 
     def __call__(self, *request: object) -> None:
-        self.build()(*request)
+        finished(self.build())(*request)
 
-    def build(self) -> Node:
+    def build(self) -> Building:
         """The node. Two threads may both build it; either result is right."""
         # In this order: what is to be built is dropped only after the node is there.
-        build, built = self._build, self.built
+        begin, built = self._begin, self.built
         if built is None:
-            assert build is not None
-            built = self._table[self._key] = self.built = build()
-            self._build = None
+            assert begin is not None
+            built = yield from begin()
+            self._table[self._key] = self.built = built
+            self._begin = None
         return built
 
 
@@ -84,16 +106,17 @@ class Builder:
         self._codes: Final[dict[str, CodeType]] = {}
         self._shared: Final[Shared] = {}
 
-    def root(self, residuals: tuple[Residual, ...]) -> Node:
+    def root(self, residuals: tuple[Residual, ...]) -> Building:
         """The first node of a tree."""
         return self._node(residuals, NOTHING_KNOWN, frozenset(), 0)
 
     def warm(self) -> Iterator[int]:
-        """Build what is known to be needed, one node a step; how many are left to do."""
+        """Build what is known to be needed, at most a node a step; how many are left to do."""
         while self._waiting:
             lazy = self._waiting.pop()
             if lazy.built is None:
-                lazy.build()
+                for _ in lazy.build():
+                    yield len(self._waiting) + 1
                 yield len(self._waiting)
 
     def _later(
@@ -115,9 +138,11 @@ class Builder:
 
     def _node(
         self, residuals: tuple[Residual, ...], known: Known, closed: frozenset[Axis], depth: int
-    ) -> Node:
+    ) -> Building:
         lines: list[str] = []
-        guard = guard_for(residuals) if depth == 0 and len(residuals) > _GUARDED else {}
+        guard: Known = {}
+        if depth == 0 and len(residuals) > _GUARDED:
+            guard = yield from guard_for(residuals)
         writer = Writer(guard or known, self._shared)
         if guard:
             table: dict[Any, Node] = {}
@@ -125,10 +150,12 @@ class Builder:
             lines += _guarded(writer, guard, f"{writer.place(table)}[0]({ARGUMENTS})")
             known = guard
         while len(residuals) > 1 and depth < _DEEPEST:
-            axis = _best_axis(residuals, known, closed)
+            axis = yield from _best_axis(residuals, known, closed)
             if axis is None:
                 break
-            residuals = self._write_split(writer, lines, residuals, axis, known, closed, depth)
+            residuals = yield from self._write_split(
+                writer, lines, residuals, axis, known, closed, depth
+            )
         if len(residuals) > _PAGE:
             # Python takes its time over one long function: pages, each compiled when first asked.
             for start in range(0, len(residuals), _PAGE):
@@ -150,11 +177,13 @@ class Builder:
         known: Known,
         closed: frozenset[Axis],
         depth: int,
-    ) -> tuple[Residual, ...]:
+    ) -> Steps[tuple[Residual, ...]]:
         branches: dict[object, list[Residual]] = {}
         behind: list[Residual] = []
         rest: list[Residual] = []
-        for residual in residuals:
+        for number, residual in enumerate(residuals, 1):
+            if number % STEP == 0:
+                yield
             entry = next((e for e in residual.entries(known, closed) if e.axis == axis), None)
             if entry is None:
                 rest.append(residual)
@@ -173,7 +202,9 @@ class Builder:
                 self._later(
                     tuple(behind), known, closed | {axis}, depth + 1, table, MISSING, warm=False
                 )
-        for value, group in branches.items():
+        for number, (value, group) in enumerate(branches.items(), 1):
+            if number % STEP == 0:
+                yield
             kept = closed if axis[0] == "above" else closed | {axis}
             self._later(tuple(group), below, kept, depth + 1, table, value)
         lines.extend(_dispatch(writer, axis, table))
@@ -258,11 +289,13 @@ def _dispatch(writer: Writer, axis: Axis, table: dict[Any, Node]) -> Iterator[st
 
 def _best_axis(
     residuals: tuple[Residual, ...], known: Known, closed: frozenset[Axis]
-) -> Axis | None:
+) -> Steps[Axis | None]:
     """The split that spares the most work, if one spares any."""
     taken: Counter[Axis] = Counter()
     values: dict[Axis, Counter[object]] = {}
-    for residual in residuals:
+    for number, residual in enumerate(residuals, 1):
+        if number % STEP == 0:
+            yield
         seen: set[Axis] = set()
         for entry in residual.entries(known, closed):
             if entry.axis not in seen:
