@@ -7,9 +7,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chartgate.app.policy_bundle import Bundle
 from chartgate.app.policy_orders import NotObeyed, Order, Sealed, check_order, open_step
-from chartgate.app.policy_shelf import Filed, inspect
-from chartgate.govern.policy_version import State
-from chartgate.model.event import AuditRead, Event, PolicyStep, PolicyStepRefused, encode
+from chartgate.app.policy_shelf import Filed, inspect, taken_of
+from chartgate.govern.policy_version import State, Step
+from chartgate.model.event import VERSION, AuditRead, Event, PolicyStep, PolicyStepRefused, encode
 from chartgate.tlog.checkpoint import Checkpoint, sign_checkpoint
 from chartgate.tlog.note import ED25519, VerifierKey
 from chartgate.tlog.proof import inclusion_proof, subtrees_of
@@ -168,6 +168,65 @@ def test_a_rollback_is_a_newer_order(log: Log) -> None:
     assert obey(log, Order(BUNDLE, approval, back), 5) == BUNDLE.hash
 
 
+def test_what_was_obeyed_is_read_back_at_a_start_and_nothing_older(log: Log) -> None:
+    """A node holds its newest order; only that one may come again with the same generation."""
+    wanted = order(log, generation=3)
+    held = check_order(wanted, "policies", [log.key], newest=3, is_held=True)
+    assert (held.content, held.generation, held.is_shipped) == (BUNDLE.hash, 3, False)
+    with pytest.raises(NotObeyed, match="generation 4 was in force"):
+        check_order(wanted, "policies", [log.key], newest=4, is_held=True)
+
+
+def test_an_order_says_what_a_program_put_in_force_by_itself(log: Log) -> None:
+    wanted = order(log, detail={"bootstrap": "yes"})
+    assert check_order(wanted, "policies", [log.key], newest=0).is_shipped
+
+
+def test_entries_of_two_logs_have_no_order_between_them(log: Log) -> None:
+    """The approval may lie further on in its own log than the activation in another."""
+    other = Log("other.example/log")
+    for number in range(3):
+        other.add(step("pushed", person=f"p_{number}"))
+    wanted = Order(BUNDLE, other.add(step("approved")), log.add(step("activated")))
+    obeyed = check_order(wanted, "policies", [log.key, other.key], newest=0)
+    assert (obeyed.approval.log, obeyed.approval.index) == ("other.example/log", 3)
+    assert (obeyed.activation.log, obeyed.activation.index) == ("test.example/log", 0)
+
+
+def test_the_approval_has_to_be_in_a_trusted_log_too(log: Log) -> None:
+    theirs = Log("other.example/log").add(step("approved"))
+    with pytest.raises(NotObeyed, match="not trusted here"):
+        obey(log, replace(order(log), approval=theirs))
+
+
+def test_an_approval_of_another_subject_does_not_count(log: Log) -> None:
+    other = log.add(step("approved", subject="map:hospital"))
+    with pytest.raises(NotObeyed, match="is about map:hospital, not about policies"):
+        obey(log, Order(BUNDLE, other, log.add(step("activated"))))
+
+
+def test_an_entry_of_a_later_version_of_the_log_format_is_not_guessed_at(log: Log) -> None:
+    later = log.add(step("activated", version=VERSION + 1))
+    with pytest.raises(NotObeyed, match="not a step"):
+        obey(log, replace(order(log), activation=later))
+
+
+@pytest.mark.parametrize("entry", [b"", b"{}", b"[]", b"\xff\xfe", b'{"kind":"policy_step"}'])
+def test_an_entry_that_is_no_event_orders_nothing_though_it_is_in_the_log(
+    log: Log, entry: bytes
+) -> None:
+    log.entries.append(entry)
+    with pytest.raises(NotObeyed, match=r"not in the log|not a step"):
+        open_step(log.seal(0), [log.key])
+
+
+@pytest.mark.parametrize("proof", ["", "c2sp.org/tlog-proof@v1\n", "\x00", "a\n\nb"])
+def test_a_proof_that_is_no_proof_orders_nothing(log: Log, proof: str) -> None:
+    wanted = order(log)
+    with pytest.raises(NotObeyed, match="not in the log"):
+        obey(log, replace(wanted, activation=replace(wanted.activation, proof=proof)))
+
+
 # --- the text of a proof -------------------------------------------------------------------------
 
 
@@ -255,3 +314,43 @@ def test_a_step_this_program_does_not_know_is_not_guessed_at(log: Log) -> None:
     sealed = log.add(step("blessed"))
     found = inspect([Filed(1, BUNDLE.hash, "blessed", 0, sealed)], "policies", [log.key])
     assert "does not know" in found.doubts[0].reason
+
+
+def test_an_empty_store_has_nothing_in_force(log: Log) -> None:
+    found = inspect([], "policies", [log.key])
+    assert (found.shelf.active, found.logged, found.doubts) == ("", {}, ())
+
+
+def test_a_doubt_names_its_row_and_does_not_stop_what_follows(log: Log) -> None:
+    rows = filed(log)
+    strange = Filed(0, OTHER.hash, "pushed", 0, Sealed(b"{}", ""))
+    found = inspect([strange, *rows], "policies", [log.key])
+    [doubt] = found.doubts
+    assert (doubt.row, doubt.content, doubt.step) == (0, OTHER.hash, "pushed")
+    assert doubt.reason.startswith("the step is not in the log")
+    assert found.shelf.state_of(BUNDLE.hash) is State.APPROVED
+
+
+def test_an_illegal_step_is_named_though_it_is_in_the_log(log: Log) -> None:
+    own = log.add(step("approved", person=AUTHOR))
+    rows = [*filed(log)[:5], Filed(6, BUNDLE.hash, "approved", 0, own)]
+    [doubt] = inspect(rows, "policies", [log.key]).doubts
+    assert (doubt.row, "second person" in doubt.reason) == (6, True)
+
+
+def test_a_row_of_another_subject_is_left_out(log: Log) -> None:
+    sealed = log.add(step("pushed", subject="map:hospital"))
+    rows = [Filed(1, BUNDLE.hash, "pushed", 0, sealed)]
+    assert "something else" in inspect(rows, "policies", [log.key]).doubts[0].reason
+    assert inspect(rows, "map:hospital", [log.key]).doubts == ()
+
+
+def test_a_step_is_taken_over_from_its_event_word_for_word() -> None:
+    detail = {"against": OTHER.hash}
+    event = step("compared", generation=4, previous=OTHER.hash, detail=detail)
+    taken = taken_of(event)
+    assert (taken.step, taken.content, taken.person) == (Step.COMPARED, BUNDLE.hash, AUTHOR)
+    assert (taken.at, taken.proposer, taken.generation) == (AT, AUTHOR, 4)
+    assert (taken.previous, taken.detail) == (OTHER.hash, detail)
+    with pytest.raises(NotObeyed, match="does not know"):
+        taken_of(step("blessed"))
