@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
+from chartgate.app.attribute_columns import attribute_sql
 from chartgate.cedar.ast import PolicySet
 from chartgate.cedar.entities import Entities, Entity
 from chartgate.cedar.evaluate import Env, EvaluationError, evaluate
@@ -504,6 +505,32 @@ def test_fractions_finer_than_a_millisecond_are_cut_off(rows: Rows) -> None:
     assert rows.both(f"resource.at > {zero}") == (set(), {"a", "b"})
     assert rows.where(f"[{zero}, context.now].contains(resource.at)") == {"a"}
     assert rows.where('resource.at.durationSince(context.now) < duration("0ms")') == {"b"}
+
+
+def test_an_instant_that_would_follow_the_sessions_time_zone_is_refused(
+    connection: psycopg.Connection[Any],
+) -> None:
+    """Whoever asks may set the time zone: a cast would move the row by a week."""
+
+    def read(expression: str, declared: str) -> Any:
+        sql = attribute_sql(expression, declared, "datetime")
+        with connection.transaction():
+            connection.execute("SET LOCAL timezone = '-167:59'")
+            (row,) = connection.execute(f"SELECT EXTRACT(epoch FROM {sql})::bigint".encode())
+            return row[0]
+
+    noon = 1_795_348_800
+    assert read("now() - now() + '2026-11-22 12:00:00+00'::timestamptz", "timestamptz") == noon
+    assert read("NULL::timestamptz", "timestamptz") is None
+    assert read("'2026-11-22'::date + 0", "date") == noon - 43_200
+    for expression, declared in (
+        ("'2026-11-22 12:00:00'::timestamp", "timestamptz"),
+        ("'2026-11-22'::date", "timestamptz"),
+        ("'2026-11-22 12:00:00'::text", "timestamptz"),
+        ("'2026-11-22 12:00:00+00'::timestamptz", "date"),
+    ):
+        with pytest.raises(psycopg.errors.UndefinedFunction):
+            read(expression, declared)
 
 
 def test_instants_beyond_postgresqls_calendar_settle_the_question(rows: Rows) -> None:

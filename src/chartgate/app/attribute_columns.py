@@ -2,7 +2,8 @@
 
 The rule kept: a column that does not mean what its attribute says is refused when the map is
 loaded or the source's catalog is read, by map, table and attribute, never in a statement. An
-attribute that is more than a column by itself is cast to what it must be.
+attribute that is more than a column by itself is cast to what it must be; but never an instant or
+a date, whose casts depend on the session's time zone: there the type must be right as it is.
 """
 
 import re
@@ -34,9 +35,13 @@ _FITS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 }
 _ENTITY: Final[Mapping[str, frozenset[str]]] = {"text": _IDS}
 _CASTS: Final[Mapping[str, str]] = {
-    "bigint": "int8", "boolean": "bool", "timestamptz": "timestamptz", "date": "date",
-    "numeric": "numeric",
+    "bigint": "int8", "boolean": "bool", "numeric": "numeric",
 }  # fmt: skip
+# All there is of a type; ``infinity`` is in it.
+_RANGES: Final[Mapping[str, str]] = {
+    "timestamptz": "'(,)'::pg_catalog.tstzrange",
+    _DATE: "'(,)'::pg_catalog.daterange",
+}
 # Digits before and after the point that a decimal holds whatever they are.
 _WHOLE_DIGITS: Final = 14
 _FRACTION_DIGITS: Final = 4
@@ -55,8 +60,14 @@ def attribute_sql(expression: str, declared: str | None, kind: str) -> str:
     if type_ not in fits:
         raise UnfitColumn(f"type {type_} is none that a {kind} can have ({', '.join(fits)})")
     typed = expression
-    if type_ in _CASTS and _column(expression) is None:
-        typed = f"({expression})::pg_catalog.{_CASTS[type_]}"
+    if _column(expression) is None:
+        if type_ in _CASTS:
+            typed = f"({expression})::pg_catalog.{_CASTS[type_]}"
+        elif type_ in _RANGES:
+            # A cast would read the session's time zone, which whoever asks may set. A range takes
+            # its own type and no other: PostgreSQL refuses the statement instead.
+            known = f"pg_catalog.elem_contained_by_range(({expression}), {_RANGES[type_]})"
+            typed = f"CASE WHEN {known} THEN ({expression}) END"
     return date_sql(typed) if type_ == _DATE else typed
 
 

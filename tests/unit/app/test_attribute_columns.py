@@ -70,7 +70,6 @@ def test_a_quoted_column_is_a_column_and_an_expression_is_not() -> None:
         ("this.c", None, "Long", "this.c"),
         ("length(this.c)", None, "Long", "(length(this.c))::pg_catalog.int8"),
         ("this.c > 1", None, "Bool", "(this.c > 1)::pg_catalog.bool"),
-        ("f(this.c)", "timestamptz", "datetime", "(f(this.c))::pg_catalog.timestamptz"),
         ("this.a + this.b", None, "decimal", "(this.a + this.b)::pg_catalog.numeric"),
         ("lower(this.c)", None, "String", "lower(this.c)"),
         ("(SELECT 1)", None, "Ward", "(SELECT 1)"),
@@ -85,7 +84,16 @@ def test_an_expression_is_cast_to_what_it_must_be(
 def test_a_date_is_read_as_the_instant_it_begins_in_utc() -> None:
     read = attribute_sql("this.born", "date", "datetime")
     assert "(this.born)::pg_catalog.timestamp AT TIME ZONE 'UTC'" in read
-    assert attribute_sql("f(1)", "date", "datetime").count("(f(1))::pg_catalog.date") == 2
+
+
+@pytest.mark.parametrize(("declared", "range_"), [(None, "tstzrange"), ("date", "daterange")])
+def test_an_instant_is_never_cast_since_who_asks_sets_the_time_zone(
+    declared: str | None, range_: str
+) -> None:
+    read = attribute_sql("f(1)", declared, "datetime")
+    only = f"pg_catalog.elem_contained_by_range((f(1)), '(,)'::pg_catalog.{range_})"
+    assert f"CASE WHEN {only} THEN (f(1)) END" in read
+    assert "(f(1))::" not in read
 
 
 @pytest.mark.parametrize(
