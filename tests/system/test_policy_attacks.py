@@ -270,3 +270,63 @@ def test_a_map_is_held_against_the_catalog_as_it_is_when_it_comes_into_force(des
     assert not [e for _, e in desk.gate.events(since) if isinstance(e, PolicyInForce)]
     desk.does("rollback", "--map", "--as", "pofficer")
     assert desk.in_force("map:hospital") == before
+
+
+# --- whoever writes the control plane's tables ---------------------------------------------------
+
+
+def test_notifications_without_end_do_not_fill_the_log(desk: Desk) -> None:
+    since = desk.gate.size
+    with desk.superuser() as control:
+        for number in range(1_000):
+            control.execute("SELECT pg_notify('chartgate', %s)", [f"x {number % 7}"])
+    desk.gate.wait_for(lambda e: isinstance(e, Alarm) and "times" in e.words, since)
+    assert desk.gate.size - since < 10
+
+
+def test_forged_orders_in_any_number_are_told_and_do_not_fill_the_log(desk: Desk) -> None:
+    since = desk.gate.size
+    with desk.superuser() as control:
+        control.execute(
+            "INSERT INTO policy_step (subject, hash, step, generation, entry, proof) "
+            "SELECT subject, hash, step, generation + 1000 + g, entry, proof "
+            "FROM policy_step, generate_series(1, 300) g WHERE step = 'activated'"
+        )
+        try:
+            desk.wakes()
+            desk.gate.wait_for(lambda e: isinstance(e, Alarm) and "more rows" in e.words, since)
+        finally:
+            control.execute("DELETE FROM policy_step WHERE generation > 1000")
+    assert len([e for _, e in desk.gate.events(since) if isinstance(e, Alarm)]) < 30
+    content = desk.approved(desk.policies("after", rule=RULE + "\n\n\n"))
+    done = desk.does("activate", content, "--as", "sofficer")
+    assert done["nodes"][0]["seconds"] < 1
+    desk.does("rollback", "--as", "pofficer")
+
+
+def test_what_people_and_nodes_are_called_steers_no_terminal(desk: Desk) -> None:
+    with desk.superuser() as control:
+        control.execute("UPDATE person SET full_name = E'S\x1b[2JO\x07' WHERE name = 'sofficer'")
+        control.execute(
+            "INSERT INTO policy_node VALUES "
+            "(E'n\x1b[2J', E'map:\x1b[2J', E'\x1b[2J', 1, 'infinity'), "
+            "('other', 'policies', E'\x1b[2J', 9, '-infinity')"
+        )
+        try:
+            results = [
+                desk.run(*words)
+                for words in (
+                    ("versions",),
+                    ("show", "active"),
+                    ("status",),
+                    ("status", "--json"),
+                    ("versions", "--json"),
+                )
+            ]
+        finally:
+            control.execute("DELETE FROM policy_node WHERE node <> 'demo'")
+            control.execute("UPDATE person SET full_name = 'Selma Officer' WHERE name = 'sofficer'")
+    assert [r.exit_code for r in results] == [0, 0, 1, 1, 0]
+    for result in results:
+        assert "\x1b" not in result.output
+        assert "\x07" not in result.output

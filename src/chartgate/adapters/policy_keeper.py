@@ -42,12 +42,15 @@ from chartgate.app.in_force import InForce
 from chartgate.app.policy_bundle import Bundle
 from chartgate.app.policy_orders import Obeyed, Order, check_approval, check_order, open_step
 from chartgate.app.session_views import Source
-from chartgate.errors import ChartgateError, Misconfigured
+from chartgate.errors import ChartgateError, LogUnavailable, Misconfigured
 from chartgate.govern.policy_version import MAP, POLICIES
 from chartgate.model.event import Alarm, PolicyInForce, encode
 
 LOOK_SECONDS: Final = 5.0
 _BUILT_AHEAD: Final = 4
+_QUIET_SECONDS: Final = 2.0
+_MOST_ALARMS: Final = 20
+"""Of one look; how many more there are is said in one."""
 
 _logger = logging.getLogger(__name__)
 
@@ -105,7 +108,9 @@ class PolicyKeeper:
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._link: psycopg.Connection | None = None
-        self._alarms: set[asyncio.Task[None]] = set()
+        self._forged = 0
+        """Notifications without a change that were not told yet."""
+        self._telling: asyncio.Task[None] | None = None
 
     @property
     def loaded(self) -> Loaded:
@@ -135,11 +140,12 @@ class PolicyKeeper:
 
     async def stop(self) -> None:
         """Stop following; what is in force stays."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        for task in (self._task, self._telling):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, LogUnavailable):
+                    await task
+        self._task = self._telling = None
         async with self._turn:
             if self._link is not None:
                 self._link.close()
@@ -149,10 +155,20 @@ class PolicyKeeper:
         self._wake.set()
 
     def forged_notice(self, words: str) -> None:
-        """A notification that no change made: recorded; there is nothing to obey."""
-        task = asyncio.get_running_loop().create_task(self._alarm("forged_notification", words))
-        self._alarms.add(task)
-        task.add_done_callback(self._alarms.discard)
+        """A notification that no change made: recorded; there is nothing to obey.
+
+        However many come, the log is not filled by them: after the first they are counted.
+        """
+        self._forged += 1
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell_forged(words))
+
+    async def _tell_forged(self, words: str) -> None:
+        while self._forged:
+            times, self._forged = self._forged, 0
+            many = f" ({times} times)" if times > 1 else ""
+            await self._alarm("forged_notification", words + many)
+            await asyncio.sleep(_QUIET_SECONDS)
 
     async def _follow(self) -> None:
         while True:
@@ -170,8 +186,11 @@ class PolicyKeeper:
         """Look once, and obey what is to be obeyed."""
         async with self._turn:
             found = await asyncio.to_thread(self._look)
-            for what, words in found.alarms:
+            for what, words in found.alarms[:_MOST_ALARMS]:
                 await self._alarm(what, words)
+            if more := found.alarms[_MOST_ALARMS:]:
+                words = "more rows of the control plane are refused; `policy versions` lists them"
+                await self._alarm(more[0][0], f"{len(more)} {words}")
             for subject, obeyed, loaded, source in found.steps:
                 if not await self._obey(subject, obeyed, loaded, source):
                     break

@@ -23,6 +23,7 @@ from chartgate.errors import ChartgateError, Corrupt
 from chartgate.govern.policy_version import Step
 
 _MAX_CONTENT: Final = 2 * MAX_BUNDLE_BYTES
+_MAX_EVIDENCE: Final = 65_537
 _LOCK: Final = 0x706F6C69
 _IN_FORCE: Final = (Step.ACTIVATED.value, Step.ROLLED_BACK.value)
 
@@ -96,12 +97,15 @@ class PolicyStore:
         """The content of this hash; raises ``ForgedContent`` when the row holds another."""
         with self._transaction() as cursor:
             cursor.execute(
-                "SELECT content FROM policy_bundle WHERE subject = %s AND hash = %s",
-                [subject, content],
+                "SELECT CASE WHEN octet_length(content) <= %s THEN content END "
+                "FROM policy_bundle WHERE subject = %s AND hash = %s",
+                [_MAX_CONTENT, subject, content],
             )
             row = cursor.fetchone()
         if row is None:
             raise ForgedContent(f"the store has no content for {content[:12]}")
+        if row[0] is None:
+            raise ForgedContent(f"what is stored as {content[:12]} is larger than any version")
         bundle = _unpacked(bytes(row[0]), content)
         if bundle.hash != content:
             raise ForgedContent(f"what is stored as {content[:12]} has the hash {bundle.hash[:12]}")
@@ -171,7 +175,10 @@ class PolicyStore:
     def report(self, row_id: int) -> str | None:
         """The report that was filed with a step; its hash stands in the step's log entry."""
         with self._transaction() as cursor:
-            cursor.execute("SELECT report FROM policy_step WHERE id = %s", [row_id])
+            cursor.execute(
+                "SELECT report FROM policy_step WHERE id = %s AND octet_length(report) <= %s",
+                [row_id, _MAX_CONTENT],
+            )
             row = cursor.fetchone()
         return None if row is None or row[0] is None else _text(bytes(row[0]))
 
@@ -189,16 +196,20 @@ class PolicyStore:
         """What each node said last."""
         with self._transaction() as cursor:
             cursor.execute(
-                "SELECT node, subject, hash, generation, since FROM policy_node "
-                "ORDER BY node, subject"
+                "SELECT left(node, 64), left(subject, 64), left(hash, 64), generation, "
+                # An instant that Python does not have is brought to one that it has.
+                "least(greatest(since, '0002-01-01 UTC'), '9998-01-01 UTC') "
+                "FROM policy_node ORDER BY node, subject LIMIT 1000"
             )
             return [NodeRow(*row) for row in cursor.fetchall()]
 
     def _rows(self, condition: LiteralString, arguments: list[object]) -> list[StepRow]:
         with self._transaction() as cursor:
             cursor.execute(
-                "SELECT id, hash, step, generation, entry, proof, report IS NOT NULL "
-                f"FROM policy_step {condition}",
+                # Cut off where no log entry or proof ends: what is longer does not verify.
+                "SELECT id, left(hash, 64), left(step, 64), generation, "
+                f"substr(entry, 1, {_MAX_EVIDENCE}), left(proof, {_MAX_EVIDENCE}), "
+                f"report IS NOT NULL FROM policy_step {condition}",
                 arguments,
             )
             return [

@@ -154,6 +154,7 @@ def push(path: Path, folder: Path | None, name: str | None, note: str, *, json: 
                 person, subject, bundle, note=note, surroundings=surroundings, progress=tell
             )
         finally:
+            progress.stop()
             if json and stages and not stages[-1]["passed"]:
                 render.print_json({"subject": subject, "hash": bundle.hash, "stages": stages})
     if json:
@@ -266,7 +267,10 @@ def status(folder: Path | None, *, json: bool) -> int:
     with opened(folder) as store:
         nodes = store.store.nodes()
         shelves = {subject: store.inspect(subject).shelf for subject in store.subjects}
-    behind = [n for n in nodes if shelves[n.subject].active != n.content]
+    # What a node says is hearsay: it may name what nobody ever heard of.
+    behind = [
+        n for n in nodes if n.subject not in shelves or shelves[n.subject].active != n.content
+    ]
     if json:
         render.print_json(
             {
@@ -274,7 +278,7 @@ def status(folder: Path | None, *, json: bool) -> int:
                     subject: {"hash": shelf.active, "generation": shelf.generation}
                     for subject, shelf in shelves.items()
                 },
-                "nodes": [shown.node_json(node, shelves[node.subject]) for node in nodes],
+                "nodes": [shown.node_json(node, shelves.get(node.subject)) for node in nodes],
             }
         )
     else:

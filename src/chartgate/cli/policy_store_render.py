@@ -11,6 +11,8 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -47,6 +49,7 @@ class Progress:
     def __init__(self, out: Console | None) -> None:
         self._out = out
         self._since = 0.0
+        self._status: Status | None = None
 
     def begin(self, subject: str, bundle: Bundle) -> None:
         """What is pushed."""
@@ -57,16 +60,31 @@ class Progress:
         """A stage begins (no evidence yet), or ends."""
         if evidence is None:
             self._since = time.monotonic()
+            if self._out is not None and self._out.is_terminal:
+                self._status = self._out.status(f"{stage.title} …")
+                self._status.start()
             return
+        self.stop()
         if self._out is None:
             return
         took = time.monotonic() - self._since
         mark = Text("ok    ", "green") if evidence.passed else Text("FAILED", "bold red")
-        line = Text(f"{took:6.1f} s  ", "dim").append_text(mark)
-        line.append(f"  {stage.title}: {plain(evidence.summary)}", "not bold not dim default")
-        self._out.print(line)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="dim")
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(f"{took:6.1f} s", mark, f"{stage.title}: {plain(evidence.summary)}")
         for told in evidence.report.get("lines", ()):
-            self._out.print(f"            {plain(str(told))}")
+            text = plain(str(told))
+            inner = text.lstrip(" ")
+            grid.add_row("", "", Padding(Text(inner), (0, 0, 0, 2 + len(text) - len(inner))))
+        self._out.print(grid)
+
+    def stop(self) -> None:
+        """Nothing is being done any more."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
     def end(self, done: Done) -> None:
         """All stages are passed."""
@@ -94,12 +112,13 @@ def show_versions(out: Console, inspected: Mapping[str, Inspected], names: Names
             out.print(line)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("What", "Version", "State", "Proposed by", "Approved by", "Last step (UTC)"):
-        table.add_column(heading, overflow="fold")
+        # What is copied into the next command is never broken.
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"What", "Version"})
     for subject, one in inspected.items():
         ordered = sorted(one.shelf.versions.values(), key=lambda v: v.steps[-1].at, reverse=True)
         for version in ordered:
             table.add_row(
-                subject,
+                plain(subject),
                 version.content[:12],
                 Text(_state(version), style=_COLOURS.get(version.state, "")),
                 _names(version.proposers, names),
@@ -139,7 +158,7 @@ def show_version(
             str(one.index),
             _minute(one.event.at),
             _step(one.event, version.content),
-            names.get(one.event.person, one.event.person),
+            _names((one.event.person,), names),
             plain("; ".join(words)),
         )
     out.print(table)
@@ -175,11 +194,12 @@ def show_status(out: Console, shelves: Mapping[str, Shelf], nodes: Sequence[Node
     for heading in ("Node", "What", "Version", "Generation", "Since (UTC)", ""):
         table.add_column(heading, overflow="fold")
     for node in nodes:
-        behind = shelves[node.subject].active != node.content
+        shelf = shelves.get(node.subject)
+        behind = shelf is None or shelf.active != node.content
         table.add_row(
             plain(node.node),
-            node.subject,
-            node.content[:12],
+            plain(node.subject),
+            plain(node.content[:12]),
             str(node.generation),
             _minute(node.since.isoformat()),
             Text("BEHIND", style="bold red") if behind else Text("as ordered", style="green"),
@@ -254,7 +274,7 @@ def done_json(done: Done, taken: Taken | None) -> dict[str, Any]:
     return answer
 
 
-def node_json(node: NodeRow, shelf: Shelf) -> dict[str, Any]:
+def node_json(node: NodeRow, shelf: Shelf | None) -> dict[str, Any]:
     """What a node has in force."""
     return {
         "node": node.node,
@@ -262,7 +282,7 @@ def node_json(node: NodeRow, shelf: Shelf) -> dict[str, Any]:
         "hash": node.content,
         "generation": node.generation,
         "since": node.since,
-        "as_ordered": node.content == shelf.active,
+        "as_ordered": shelf is not None and node.content == shelf.active,
     }
 
 
@@ -281,7 +301,7 @@ def _state(version: Version) -> str:
 
 
 def _names(uids: Sequence[str], names: Names) -> str:
-    return ", ".join(names.get(uid, uid) for uid in uids)
+    return plain(", ".join(names.get(uid, uid) for uid in uids))
 
 
 def _minute(at: str) -> str:
