@@ -88,7 +88,10 @@ class Desk:
         return False, determining
 
     def _append(self, event: Event) -> int:
-        entry = encode(event)
+        try:
+            entry = encode(event)
+        except UnicodeEncodeError:
+            raise Misconfigured("what you wrote is not UTF-8 text") from None
         try:
             return append_through(self._state.log_socket, [entry])
         except NoGateway:

@@ -271,8 +271,8 @@ def _moved(version: Version | None, taken: Taken, after: State) -> Version:
     match taken.step:
         case Step.PUSHED:
             proposers = version.proposers
-            if version.state not in _PENDING:
-                proposers = ()  # proposed anew
+            if version.state is State.SUPERSEDED:
+                proposers = ()  # two people agreed on it once: proposed anew
             pushed = tuple(dict.fromkeys((*proposers, taken.person)))
             return replace(
                 changed, proposers=pushed, approver="", compared_with=None, is_shipped=False

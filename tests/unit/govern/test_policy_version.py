@@ -151,6 +151,17 @@ def test_whoever_pushed_the_same_content_is_a_proposer_too() -> None:
     assert both.on(taken(Step.APPROVED, person=THIRD)).versions[A].approver == THIRD
 
 
+@pytest.mark.parametrize(("over", "by"), [(Step.WITHDRAWN, AUTHOR), (Step.REFUSED, THIRD)])
+def test_taken_back_and_pushed_by_a_colleague_it_is_still_hers(over: Step, by: str) -> None:
+    again = compared(START).on(taken(over, person=by)).on(taken(Step.PUSHED, person=SECOND))
+    again = again.after(taken(step) for step in CHECKS[1:])
+    again = again.on(taken(Step.COMPARED, detail={"against": again.active}))
+    for person in (AUTHOR, SECOND):
+        with pytest.raises(OwnDraft):
+            again.on(taken(Step.APPROVED, person=person))
+    assert again.on(taken(Step.APPROVED, person=THIRD)).versions[A].proposer == AUTHOR
+
+
 def test_only_a_proposer_withdraws() -> None:
     with pytest.raises(IllegalStep, match="only who proposed"):
         compared(START).on(taken(Step.WITHDRAWN, person=SECOND))
