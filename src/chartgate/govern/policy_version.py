@@ -210,10 +210,8 @@ class Shelf:
         table = MAP_TRANSITIONS if self.subject.startswith(MAP) else TRANSITIONS
         after = table.get((state, taken.step))
         if after is None:
-            raise IllegalStep(
-                f"{taken.content[:12]} is {state or 'not in the store'}: "
-                f"{taken.step.replace('_', ' ')} is no step from there"
-            )
+            where = state or "not in the store"
+            raise IllegalStep(f"{taken.content[:12]} is {where}: {_hindrance(state, taken.step)}")
         for guard in RULES[taken.step].guards:
             self._check(guard, taken, version)
         moved = _moved(version, taken, after)
@@ -286,3 +284,28 @@ def _moved(version: Version | None, taken: Taken, after: State) -> Version:
             return replace(changed, approver=taken.person)
         case _:
             return changed
+
+
+def _hindrance(state: State | None, step: Step) -> str:
+    """Why the step cannot be taken from there, for whoever tried it."""
+    match state, step:
+        case State.ACTIVE, Step.PUSHED | Step.APPROVED | Step.ACTIVATED:
+            return "nothing is left to do"
+        case State.ACTIVE, Step.WITHDRAWN | Step.REFUSED:
+            return "a rollback puts in force what was before"
+        case State.APPROVED, Step.APPROVED:
+            return "it can be activated"
+        case State.COMPARED, Step.ACTIVATED:
+            return "somebody other than who proposed it approves it first"
+        case (
+            State.DRAFT | State.VALIDATED | State.TESTED | State.PROVED,
+            Step.APPROVED | Step.ACTIVATED | Step.REFUSED,
+        ):
+            return "not every check was passed; push it again"
+        case (
+            State.SUPERSEDED | State.WITHDRAWN | State.REFUSED,
+            Step.APPROVED | Step.ACTIVATED,
+        ):
+            return "push it again first"
+        case _:
+            return f"it cannot be {step.replace('_', ' ')}"

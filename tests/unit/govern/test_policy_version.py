@@ -230,3 +230,23 @@ def test_what_ships_replaces_what_shipped_and_never_what_people_put_in_force() -
     ours = in_force(START)
     with pytest.raises(IllegalStep, match="of your own"):
         ours.on(taken(Step.PUSHED, B)).on(taken(Step.SHIPPED, B, detail={"against": A}))
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "words"),
+    [
+        (State.COMPARED, Step.ACTIVATED, "ready for approval: somebody other than who proposed it"),
+        (State.ACTIVE, Step.ACTIVATED, "active: nothing is left to do"),
+        (State.APPROVED, Step.APPROVED, "approved: it can be activated"),
+        (State.REFUSED, Step.ACTIVATED, "refused: push it again first"),
+        (State.DRAFT, Step.APPROVED, "draft: not every check was passed"),
+        (None, Step.VALIDATED, "not in the store: it cannot be validated"),
+    ],
+)
+def test_a_step_that_is_not_legal_is_refused_with_what_to_do_instead(
+    state: State | None, step: Step, words: str
+) -> None:
+    shelf = at(state)
+    attempt = order(shelf, A, step) if step is Step.ACTIVATED else taken(step, person=SECOND)
+    with pytest.raises(IllegalStep, match=words):
+        shelf.on(attempt)
