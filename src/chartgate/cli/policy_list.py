@@ -9,6 +9,9 @@ from chartgate.cli import render
 from chartgate.demo.shipped import shipped
 from chartgate.errors import Refused
 
+_LONGEST = 40
+"""Characters of an id beyond which it is broken after all, so that the rest has room."""
+
 
 def run_list(folder: Path | None, clause: str | None, role: str | None, *, json: bool) -> int:
     """Show the policies that serve a clause or concern a role; answers the exit status."""
@@ -37,9 +40,9 @@ def run_list(folder: Path | None, clause: str | None, role: str | None, *, json:
 
     out = render.console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
-    # Ids are looked for by eye and copied: they are never broken.
+    # Ids are looked for by eye and copied.
     width = max((len(row.id) for row in rows), default=0)
-    table.add_column("Policy", min_width=min(width, 40), overflow="fold")
+    table.add_column("Policy", no_wrap=width <= _LONGEST, overflow="fold")
     for heading in ("What", "Clause, owner, review"):
         table.add_column(heading, overflow="fold")
     for row in rows:

@@ -34,6 +34,9 @@ _LETTERS = {
     Disclosure.MASKED: "M",
     Disclosure.WITHHELD: "-",
 }
+_GAP = 2
+"""Columns between two columns of the table of ceilings."""
+_EDGES = 2
 _MARKS = {"proved": ("✓", "green"), "violated": ("✗", "bold red"), "unknown": ("?", "bold yellow")}
 _VERDICTS = {"proved": "green", "violated": "bold red", "unknown": "bold yellow"}
 
@@ -78,7 +81,9 @@ def _chosen(invariants: tuple[Invariant, ...], only: Sequence[str]) -> tuple[Inv
     known = {invariant.id for invariant in invariants}
     for name in only:
         if name not in known:
-            raise Misconfigured(f"there is no invariant {name!r}")
+            raise Misconfigured(
+                f"there is no invariant {name!r}; DIR/invariants/*.toml has their ids"
+            )
     return tuple(i for i in invariants if not only or i.id in only)
 
 
@@ -172,7 +177,8 @@ def _show(
     if cells:
         out.print()
         if table:
-            out.print(_matrix(cells))
+            for roles in _parts(cells, out.width):
+                out.print(_matrix(cells, roles))
             _legend(out, cells)
         _show_cells(out, cells, with_others=with_others)
 
@@ -227,16 +233,29 @@ def _show_cells(out: Console, cells: Sequence[Cell], *, with_others: bool) -> No
     out.print(Text(said, style="bold red" if bad else "bold green"))
 
 
-def _matrix(cells: Sequence[Cell]) -> Table:
+def _parts(cells: Sequence[Cell], width: int) -> list[tuple[str, ...]]:
+    """The roles in as many tables of like size as it takes for each to fit on the screen."""
+    roles = tuple(dict.fromkeys(c.role for c in cells))
+    codes = _codes(roles)
+    room = width - max(len(c.category) for c in cells) - _GAP - _EDGES
+    for count in range(1, len(roles) + 1):
+        size = -(-len(roles) // count)
+        parts = [roles[at : at + size] for at in range(0, len(roles), size)]
+        if all(sum(max(len(codes[r]), 2) + _GAP for r in part) <= room for part in parts):
+            return parts
+    return [(role,) for role in roles]
+
+
+def _matrix(cells: Sequence[Cell], roles: Sequence[str]) -> Table:
     codes = _codes(list(dict.fromkeys(c.role for c in cells)))
     matrix = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     matrix.add_column("At most", no_wrap=True)
-    for code in codes.values():
-        matrix.add_column(code, no_wrap=True)
+    for role in roles:
+        matrix.add_column(codes[role], no_wrap=True)
     by_place = {(c.role, c.category): c for c in cells}
     for category in dict.fromkeys(c.category for c in cells):
         row = [Text(category)]
-        for role in codes:
+        for role in roles:
             cell = by_place.get((role, category))
             if cell is None:
                 row.append(Text(""))

@@ -1,15 +1,19 @@
 """``chartgate policy prove``: exit status, the table, counterexamples, what is JSON."""
 
+import io
 import json
 import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from chartgate.app.ceilings import Cell
 from chartgate.cli.policy import policy_app
-from chartgate.cli.policy_prove import _codes
+from chartgate.cli.policy_prove import _codes, _matrix, _parts
+from chartgate.model.disclosure import Disclosure
 
 POLICIES = Path(__file__).resolve().parents[3] / "policies"
 RUN = CliRunner()
@@ -161,3 +165,20 @@ def test_headings_of_the_table_are_short_and_unlike() -> None:
     codes = _codes(roles)
     assert len(set(codes.values())) == len(roles)
     assert codes["nurse"] == "NUR"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_the_table_of_ceilings_is_never_wider_than_the_screen(width: int) -> None:
+    roles = [path.stem for path in sorted((POLICIES / "roles").glob("*.cedar"))]
+    cells = [
+        Cell(role, "psychotherapy_notes", Disclosure.WITHHELD, "proved", 0.0) for role in roles
+    ]
+    out = io.StringIO()
+    screen = Console(file=out, width=width)
+    parts = _parts(cells, width)
+    for part in parts:
+        screen.print(_matrix(cells, part))
+    assert [role for part in parts for role in part] == roles
+    assert max(map(len, out.getvalue().splitlines())) <= width
+    assert "…" not in out.getvalue()
+    assert out.getvalue().count("-✓") == len(roles)
