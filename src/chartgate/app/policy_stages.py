@@ -26,6 +26,7 @@ from chartgate.app.policy_bundle import Bundle, PolicyVersion, open_bundle, scen
 from chartgate.app.policy_diff import Cell, policy_diff
 from chartgate.app.proof_diff import Comparison
 from chartgate.app.prove import Proof, prove_version
+from chartgate.app.replay import Flip
 from chartgate.app.replay_report import ReplayReport
 from chartgate.app.scenarios import run, unused
 from chartgate.app.session_views import Source
@@ -120,7 +121,7 @@ def _validate(candidate: Candidate) -> Evidence:
     return Evidence(
         True,
         f"{len(policies)} policies and {len(roles)} roles, strictly valid and enforceable"
-        + (f"; {len(findings)} to look at" if findings else ""),
+        + (f"; policy lint has {_remarks(len(findings))}" if findings else ""),
         {
             "policies": len(policies),
             "roles": len(roles),
@@ -128,6 +129,10 @@ def _validate(candidate: Candidate) -> Evidence:
             "findings": [str(finding) for finding in findings],
         },
     )
+
+
+def _remarks(count: int) -> str:
+    return "1 remark" if count == 1 else f"{count} remarks"
 
 
 def _stuck(candidate: Candidate, point: DecisionPoint) -> str:
@@ -219,7 +224,7 @@ def _compare(candidate: Candidate) -> Evidence:
     report: dict[str, Any] = {"files": _files(candidate)}
     lines, summary = _changes(candidate, report)
     told = _replayed(candidate, report)
-    return Evidence(True, f"{summary}; {told}", {**report, "lines": [*lines, told]})
+    return Evidence(True, f"{summary}; {told}", {**report, "lines": lines})
 
 
 def _changes(candidate: Candidate, report: dict[str, Any]) -> tuple[list[str], str]:
@@ -249,7 +254,7 @@ def _changes(candidate: Candidate, report: dict[str, Any]) -> tuple[list[str], s
         return lines, "no answer changes"
     counts = Counter(cell.verdict for cell in diff.changed)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return lines, f"of {len(diff.cells)} cells {told}"
+    return lines, f"of {len(diff.cells):,} combinations of role, action and category {told}"
 
 
 def _told_once(cells: Iterable[Cell]) -> list[Cell]:
@@ -304,11 +309,14 @@ def _replayed(candidate: Candidate, report: dict[str, Any]) -> str:
         ],
     }
     if not found.flipped:
-        return f"none of {found.decisions} recorded decisions would differ"
-    return (
-        f"{found.flipped} of {found.decisions} recorded decisions would differ: {found.more} would "
-        f"have shown or changed more, {found.less} less, for {len(found.persons)} people"
+        return f"none of {found.same:,} recorded decisions would differ"
+    people = "1 person" if len(found.persons) == 1 else f"{len(found.persons):,} people"
+    told = (
+        f"{found.flipped:,} of {found.same + found.flipped:,} recorded decisions would differ, for "
+        f"{people}: {found.more:,} would have shown or changed more, {found.less:,} less"
     )
+    on_others = any(row.flip is Flip.ROWS for row in found.rows)
+    return told + ("; some would have met other rows" if on_others else "")
 
 
 def _files(candidate: Candidate) -> dict[str, str]:

@@ -41,6 +41,7 @@ _SINCE: Final = re.compile(r"([1-9][0-9]{0,4})([dhm])")
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 _MORE: Final = frozenset({Flip.ALLOWED, Flip.SHOWN, Flip.RAISED})
 _LESS: Final = frozenset({Flip.REFUSED, Flip.HIDDEN, Flip.LOWERED})
+_ROWS: Final = " Whether other rows are more or fewer, the log cannot tell."
 
 
 def run_replay(
@@ -120,7 +121,7 @@ def since_when(text: str | None, now: datetime) -> datetime | None:
     except ValueError:
         day = None
     if day is None or day.strftime("%Y-%m-%d") != text:
-        raise Misconfigured("--since takes 30d, 12h or a day as 2026-03-02")
+        raise Misconfigured("--since takes 30d, 12h, 90m or a day as 2026-03-02")
     return day
 
 
@@ -205,10 +206,10 @@ def _show(
 def _table(rows: Iterable[FlipRow]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Role", "Where", "Before → after"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for heading in ("Statements", "People"):
         table.add_column(heading, justify="right")
-    table.add_column("First – last (UTC), first event")
+    table.add_column("First – last (UTC), first event", overflow="fold")
     for row in rows:
         after = f"{row.before} → {row.after}" + (f": {row.why}" if row.why else "")
         table.add_row(
@@ -235,10 +236,11 @@ def _verdict(report: ReplayReport) -> Text:
             f"{_many(compared, 'decision')} would come out as they did; nothing flips.",
             style="bold green",
         )
+    on_others = any(row.flip is Flip.ROWS for row in report.rows)
     return Text(
         f"{report.flipped:,} of {_many(compared, 'decision')} would come out otherwise, for "
         f"{people}: {report.more:,} with more access, {report.less:,} with less. "
-        f"{report.same:,} would stay as they were.",
+        f"{report.same:,} would stay as they were." + (_ROWS if on_others else ""),
         style="bold red",
     )
 
