@@ -53,7 +53,7 @@ def _options(
     """Options of the command itself."""
 
 
-@app.command(short_help="Try it: a made-up hospital, and six people to be.")
+@app.command(short_help="Try it: a made-up hospital, and twenty people to be.")
 @told
 def demo(
     data: Annotated[
@@ -95,7 +95,7 @@ def demo(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Try Chartgate: a whole hospital on this computer, and six people to be.
+    """Try Chartgate: a whole hospital on this computer, and twenty people to be.
 
     Starts a hospital's database that knows nothing of Chartgate, and the gate in front of it, and
     shows how to log in as a physician, a nurse, a receptionist and others. Nothing leaves this
