@@ -15,7 +15,8 @@ from typing import Any, Final
 from chartgate.app.commands import Command, FromClient, FromServer, Talk, ToClient
 from chartgate.app.exchange import Exchange, Expected
 from chartgate.app.extended import REFUSED_TEXT, ExtendedProtocol
-from chartgate.app.gate_session import AccessEnded, GateSession, Looked, Planned
+from chartgate.app.gate_session import AccessEnded, GateSession
+from chartgate.app.planned import Looked, Planned
 from chartgate.errors import LogUnavailable, Refused
 from chartgate.pgwire.frames import Frame, Run
 from chartgate.pgwire.messages import (
@@ -145,7 +146,7 @@ class Conversation:
         """One slot a result and one text a statement, companions before what they belong to."""
         found = []
         for _, planned in plans:
-            looked = Looked(self._session)
+            looked = Looked(self._session.token)
             if planned.rewritten is not None:
                 looked.add(planned.rewritten.sought)
             found.append(looked)

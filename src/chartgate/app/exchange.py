@@ -23,7 +23,8 @@ from chartgate.app.commands import (
     ToServer,
 )
 from chartgate.app.execution import NEVER_RAN, Execution
-from chartgate.app.gate_session import GateSession, Looked, Planned
+from chartgate.app.gate_session import GateSession
+from chartgate.app.planned import Looked, Planned
 from chartgate.app.sanitise import client_error, client_notice, sqlstate_of
 from chartgate.errors import ChartgateError
 from chartgate.model.event import Event

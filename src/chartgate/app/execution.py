@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from chartgate.app.gate_session import GateSession, Planned
+from chartgate.app.gate_session import GateSession
+from chartgate.app.planned import Planned
 from chartgate.app.tokens import PATIENT
 from chartgate.model.event import Completed, Decision, Release
 

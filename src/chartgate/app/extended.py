@@ -21,7 +21,7 @@ from chartgate.app.commands import Command, Talk
 from chartgate.app.entitlement import Entitlement
 from chartgate.app.exchange import Exchange, Expected
 from chartgate.app.execution import Execution
-from chartgate.app.gate_session import Looked, Planned
+from chartgate.app.planned import Looked, Planned
 from chartgate.errors import Refused
 from chartgate.pgwire.messages import Bind, Close, Describe, Execute, Flush, Parse, Sync
 from chartgate.pgwire.values import text_of
@@ -296,7 +296,7 @@ class ExtendedProtocol:
         prepared, planned = portal.prepared, portal.prepared.planned
         if isinstance(planned.step, SetPurpose):
             self._session.check_claim(planned.step.value)
-        sought = Looked(self._session)
+        sought = Looked(self._session.token)
         rewritten = planned.rewritten
         if rewritten is not None:
             sought.add(

@@ -7,7 +7,6 @@ ended or a control link that was lost takes effect on the next statement, withou
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, Protocol
@@ -15,6 +14,7 @@ from typing import Final, Protocol
 from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
 from chartgate.app.in_force import InForce
 from chartgate.app.plan_cache import PlanCache
+from chartgate.app.planned import MAX_SOUGHT, Looked, Planned
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.session_views import SessionViews, Source
 from chartgate.app.table_uses import table_uses
@@ -31,12 +31,9 @@ from chartgate.sql.statement import (
     SetPurpose,
     Setting,
     ShowPurpose,
-    Sought,
     Transaction,
 )
 
-MAX_SOUGHT: Final = 1_000
-"""Patients that one statement may look for by key: their tokens stand in one event."""
 _MAX_DECISION: Final = 65_000
 """Bytes of a decision, below the 65,535 of a log entry by what encoding may add."""
 
@@ -56,57 +53,6 @@ class Directory(Protocol):
 
     def is_fresh(self) -> bool:
         """Whether the control plane was heard of recently enough to be believed (15 s)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A statement, decided for the person as she is now, with what the log says of it."""
-
-    step: "Rewritten | SetPurpose | ShowPurpose | Transaction | Setting | None"
-    """``None`` for a statement without content, which has nothing to decide."""
-    upstream: str
-    action: str
-    statement: str
-    tables: tuple[TableUse, ...] = ()
-    determining: tuple[str, ...] = ()
-    asker: Asker | None = None
-    """For whom it was decided; ``None`` for what has no content."""
-
-    @property
-    def rewritten(self) -> Rewritten | None:
-        """The rewritten statement, if it reads or writes tables."""
-        return self.step if isinstance(self.step, Rewritten) else None
-
-
-class Looked:
-    """Whom a statement looks for: tokens of the patient keys it compares with a value."""
-
-    def __init__(self, session: "GateSession") -> None:
-        self._session = session
-        self._tokens: dict[str, None] = {}
-        self.unread = 0
-        """Values that were not understood, and so have no token."""
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """In the order of the statement, each once."""
-        return tuple(self._tokens)
-
-    def add(
-        self,
-        sought: Iterable[Sought],
-        parameter: Callable[[int], tuple[bool, str | None]] = lambda _: (True, None),
-    ) -> None:
-        """``parameter`` says of ``$n`` whether it was understood, and its value as text."""
-        for one in sought:
-            value = one.value
-            if value is None and one.parameter is not None:
-                understood, value = parameter(one.parameter)
-                self.unread += not understood
-            if value is not None:
-                self._tokens[self._session.token(one.domain, value)] = None
-        if len(self._tokens) > MAX_SOUGHT:
-            raise Refused(f"a statement looks for at most {MAX_SOUGHT} patients at a time")
 
 
 class GateSession:
@@ -239,7 +185,7 @@ class GateSession:
                 for table in self.point.data_map.tables
                 for column, domain in self.point.plan(table).patient_columns.items()
             }
-        looked = Looked(self)
+        looked = Looked(self.token)
         for statement in statements:
             found = islice(sought_by_name(statement.node, self._domains), MAX_SOUGHT)
             with suppress(Refused):  # too many to list: what was listed stays

@@ -14,14 +14,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from msgspec import structs
-
-from chartgate.app.entitlement import Asker, DecisionPoint, Entitlement
+from chartgate.app.entitlement import Asker, DecisionPoint
 from chartgate.app.person_views import TablePlanner
 from chartgate.app.replay_alike import Alike, Classes
+from chartgate.app.replay_deciding import Deciding
 from chartgate.app.rolebook import PurposeRefused
-from chartgate.app.session_views import SessionViews, Source
-from chartgate.app.table_uses import WRITE_ACTIONS, table_use, table_uses
+from chartgate.app.session_views import Source
+from chartgate.app.table_uses import WRITE_ACTIONS
 from chartgate.cedar.ast import Expr, GetAttr, HasAttr, Policy, PolicySet, Scope, Var
 from chartgate.cedar.schema import Schema
 from chartgate.errors import Refused
@@ -29,9 +28,8 @@ from chartgate.model.disclosure import Disclosure
 from chartgate.model.event import TableUse
 from chartgate.model.principal import EntityUid, Person
 from chartgate.sql.parse import split
-from chartgate.sql.rewrite import rewrite
-from chartgate.sql.statement import Kind, Rewritten
-from chartgate.sql.views import TableName, WriteAction
+from chartgate.sql.statement import Kind
+from chartgate.sql.views import TableName
 from chartgate.targets.admissible import ROW_ACTIONS, children
 from chartgate.targets.disclosure import LEVELS, LabelRules, Rule
 from chartgate.targets.formula import NEVER
@@ -165,9 +163,9 @@ class Replay:
             (point.policies for point in self._known.values()), candidate.data_map.source
         )
         self._alike: Alike | None = None
-        self._shared: Final[dict[tuple[Asker, str], _Deciding]] = {}
+        self._shared: Final[dict[tuple[Asker, str], Deciding]] = {}
         self._claims: Final[dict[tuple[tuple[str, ...], str], str | None]] = {}
-        self._deciding: Final[dict[str, _Deciding]] = {}
+        self._deciding: Final[dict[str, Deciding]] = {}
 
     @property
     def reads_clock(self) -> bool:
@@ -211,12 +209,12 @@ class Replay:
             return self._allowed(recorded, asker, at)
         return self._refused(recorded, asker, at)
 
-    def _of(self, point: DecisionPoint, asker: Asker, at: datetime) -> "_Deciding":
+    def _of(self, point: DecisionPoint, asker: Asker, at: datetime) -> Deciding:
         key = point.policies.hash
         shared = self._alike is not None
         found = self._shared.get((asker, key)) if shared else self._deciding.get(key)
         if found is None or not found.covers(at):
-            found = _Deciding(point, asker, self._source, at, always=not self._is_clocked(point))
+            found = Deciding(point, asker, self._source, at, always=not self._is_clocked(point))
             if shared:
                 self._shared[asker, key] = found
             else:
@@ -392,61 +390,3 @@ def _direction(before: str, after: str) -> Flip:
     if after == "withheld" or before == "full":
         return Flip.LOWERED
     return Flip.PARTLY
-
-
-class _Deciding:
-    """One person under one policy version, as a session at the gate would be."""
-
-    def __init__(
-        self, point: DecisionPoint, asker: Asker, source: Source, at: datetime, *, always: bool
-    ) -> None:
-        self._point = point
-        self._source = source
-        self._at = at
-        self._always = always
-        self._name = asker.person.name
-        self._entitlement: Entitlement = point.entitlement(asker, source.tables, at=at, secret="")
-        self._views: SessionViews | None = None
-        self._refusals: dict[str, str | None] = {}
-
-    def covers(self, at: datetime) -> bool:
-        """Whether what was decided here holds at ``at``."""
-        return self._always or (self._at <= at and self._entitlement.is_valid(at=at))
-
-    def use(self, name: TableName, columns: tuple[str, ...], alike: Alike | None) -> TableUse:
-        """The table as the log would name it, for whom this one stands if for anybody."""
-        planned = self._entitlement.planned(name)
-        found = table_use(planned, columns)
-        if alike is None:
-            return found
-        return structs.replace(found, residual=alike.residual(planned.view))
-
-    def rows(self, name: TableName) -> str | None:
-        return self._entitlement.planned(name).view.row_predicate
-
-    def expression(self, name: TableName, column: str) -> str:
-        columns = self._entitlement.planned(name).view.columns
-        return next((c.expression for c in columns if c.name == column), "")
-
-    def writable(self, action: WriteAction, name: TableName) -> object:
-        return self._entitlement.write(action, name)
-
-    def refuses(self, text: str) -> str | None:
-        """Why a recorded text is refused; ``None`` when it is not."""
-        if text not in self._refusals:
-            self._refusals[text] = self._refusal(text)
-        return self._refusals[text]
-
-    def _refusal(self, text: str) -> str | None:
-        if self._views is None:
-            self._views = SessionViews(
-                self._entitlement, self._source, self._name, self._point.data_map.schema
-            )
-        try:
-            for statement in split(text):
-                step = rewrite(statement, self._views)
-                if isinstance(step, Rewritten):
-                    table_uses(step, self._entitlement)
-        except Refused as refusal:
-            return refusal.recorded
-        return None

@@ -6,14 +6,12 @@ that only the owner can read, and end with the demo.
 
 import asyncio
 import contextlib
-import os
 import random
-import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,7 +30,6 @@ from chartgate.adapters.log_files import LogFiles, OnRecovered
 from chartgate.adapters.log_socket import serve_log_socket
 from chartgate.adapters.log_verify import verify
 from chartgate.adapters.log_writer import LogWriter
-from chartgate.adapters.policy_desk import keep_roles
 from chartgate.adapters.policy_files import read_bundle, read_map_bundle
 from chartgate.adapters.policy_in_force import Loaded, held, load, trusted_keys
 from chartgate.adapters.policy_keeper import PolicyKeeper
@@ -43,7 +40,6 @@ from chartgate.adapters.upstream import UpstreamAddress
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.in_force import InForce
 from chartgate.app.policy_bundle import Bundle
-from chartgate.app.rolebook import RoleBook
 from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.demo import legacy, synthea
@@ -56,14 +52,12 @@ from chartgate.demo.folder import (
     uninterrupted,
 )
 from chartgate.demo.generator import generate
-from chartgate.demo.people import EVERYBODY
+from chartgate.demo.logins import people_of
 from chartgate.demo.policy_bootstrap import bootstrap
 from chartgate.demo.shipped import shipped
-from chartgate.demo.tour import find_subject
 from chartgate.errors import ChartgateError, Misconfigured
 from chartgate.govern.policy_version import MAP, POLICIES
 from chartgate.model.event import Event, NodeStarted, NodeStopped, Recovered, encode
-from chartgate.pgwire.scram import mint_verifier
 
 NODE: Final = "demo"
 SEED: Final = 20260101
@@ -71,7 +65,6 @@ DATABASE: Final = "hospital"
 PORT: Final = 6432
 AUDITOR: Final = "pofficer"
 """Who asks the audit log when nobody else is named."""
-_CREDENTIAL_HOURS: Final = 24
 _CHECKPOINT_SECONDS: Final = 5.0
 
 Progress = Callable[[str], None]
@@ -143,7 +136,7 @@ def prepared(
             database=DATABASE,
             auditor=AUDITOR,
         )
-        stack.enter_context(_people(state, conninfo, loaded.version.roles, instance))
+        stack.enter_context(people_of(state, conninfo, loaded.version.roles, instance))
         state.save_instance(instance)
         yield Prepared(
             state,
@@ -348,57 +341,6 @@ def _install_map(state: State, name: str, data: Path | None) -> Path:
         return synthea.prepare_map(data, shipped("maps"), state.root)
     shutil.copytree(shipped("maps"), folder)
     return folder / f"{name}.toml"
-
-
-@contextmanager
-def _people(state: State, conninfo: str, roles: RoleBook, instance: Instance) -> Iterator[None]:
-    """The demo's people in the control plane, with passwords that end with the demo."""
-    now = datetime.now(UTC)
-    lines = []
-    verifiers = {}
-    with open_control_plane(conninfo) as control:
-        keep_roles(control, roles)
-        known = control.snapshot().persons
-        subject = find_subject(instance.legacy, instance.source)
-        for person in EVERYBODY:
-            if person.about_subject and subject is None:  # these data have nobody to speak of
-                continue
-            if person.role not in roles.roles:  # the version in force is somebody's own
-                continue
-            control.upsert_person(person.username, person.full_name)
-            held = known.get(person.username)
-            if held is None or not held.live(at=now):
-                control.assign(
-                    person.username,
-                    person.role,
-                    person.department or None,
-                    valid_from=now,
-                    valid_until=now + timedelta(hours=person.hours) if person.hours else None,
-                    reference=person.reference,
-                    patient=subject.key if subject and person.about_subject else None,
-                )
-            password = secrets.token_urlsafe(18)
-            verifier = mint_verifier(password, salt=secrets.token_bytes(16))
-            control.set_credential(
-                person.username, verifier, now + timedelta(hours=_CREDENTIAL_HOURS)
-            )
-            verifiers[person.username] = verifier
-            lines.append(f"*:*:{instance.database}:{person.username}:{password}\n")
-    _write_private(state.passfile, "".join(lines))
-    try:
-        yield
-    finally:
-        state.passfile.unlink(missing_ok=True)
-        with contextlib.suppress(Exception), open_control_plane(conninfo) as control:
-            for name, verifier in verifiers.items():
-                control.set_credential(name, verifier, now)
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _stamp() -> str:

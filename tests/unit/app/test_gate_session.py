@@ -10,14 +10,12 @@ from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.exchange import Exchange
 from chartgate.app.extended import ExtendedProtocol
 from chartgate.app.gate_session import (
-    MAX_SOUGHT,
     AccessEnded,
     GateSession,
-    Looked,
-    Planned,
     Source,
 )
 from chartgate.app.in_force import InForce
+from chartgate.app.planned import MAX_SOUGHT, Looked, Planned
 from chartgate.app.rolebook import PurposeRefused
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import Refused
@@ -107,7 +105,7 @@ def test_a_new_year_has_other_tokens(session: GateSession, hospital: Hospital) -
 def test_whom_a_statement_looks_for_is_bounded_and_what_was_not_read_is_counted(
     session: GateSession,
 ) -> None:
-    looked = Looked(session)
+    looked = Looked(session.token)
     looked.add([Sought("patient", "7", None), Sought("patient", "7", None)])
     assert looked.tokens == (session.token("patient", "7"),)
     looked.add([Sought("patient", None, 1)], lambda _: (False, None))
