@@ -7,6 +7,7 @@ commands. Each test leaves what ships in force.
 
 import asyncio
 import json
+import resource
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from chartgate.adapters.policy_desk import PolicyRefused
 from chartgate.cli.main import app
 from chartgate.cli.policy_store import sitting
 from chartgate.govern.policy_version import IllegalStep
-from chartgate.model.event import Alarm, Decision, PolicyInForce
+from chartgate.model.event import Alarm, Decision, PolicyInForce, PolicyStep
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -330,3 +331,56 @@ def test_what_people_and_nodes_are_called_steers_no_terminal(desk: Desk) -> None
     for result in results:
         assert "\x1b" not in result.output
         assert "\x07" not in result.output
+
+
+def test_a_refusal_whose_row_was_deleted_has_been_said_all_the_same(desk: Desk) -> None:
+    content = desk.approved(desk.policies("refused", rule=RULE + "\n" * 4))
+    desk.does("refuse", content, "--as", "pofficer")
+    with desk.superuser() as control:
+        control.execute("DELETE FROM policy_step WHERE step = 'refused' AND hash = %s", [content])
+    result = desk.run("activate", content, "--as", "sofficer")
+    assert result.exit_code == 1
+    assert "lost a step" in result.output
+
+
+def test_a_step_that_got_no_row_changes_nothing_and_can_be_taken_again(desk: Desk) -> None:
+    """As when a command dies between the log entry and the row."""
+    content = desk.does(
+        "push", str(desk.policies("dies", rule=RULE + "\n" * 5)), "--as", "sofficer"
+    )["hash"]
+    with psycopg.connect(desk.gate.ready.control, autocommit=True) as control:
+        control.execute(
+            "CREATE FUNCTION dies() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;"
+            "CREATE TRIGGER dies BEFORE INSERT ON policy_step FOR EACH ROW EXECUTE FUNCTION dies();"
+        )
+        since = desk.gate.size
+        try:
+            assert desk.run("approve", content, "--as", "pofficer").exit_code == 1
+        finally:
+            control.execute("DROP FUNCTION dies CASCADE")
+    recorded = [e.step for _, e in desk.gate.events(since) if isinstance(e, PolicyStep)]
+    assert recorded == ["approved"]
+    assert desk.run("activate", content, "--as", "sofficer").exit_code == 1
+    desk.does("approve", content, "--as", "pofficer")
+    desk.does("activate", content, "--as", "sofficer")
+    desk.does("rollback", "--as", "pofficer")
+
+
+def test_a_version_that_cannot_be_kept_for_the_next_start_is_not_obeyed(desk: Desk) -> None:
+    """The disk takes log entries, but not a file of the size of a version."""
+    content = desk.approved(desk.policies("full", rule=RULE + "\n" * 6))
+    since = desk.gate.size
+    largest = max(file.stat().st_size for file in desk.gate.state.log_dir.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 50_000, hard))
+    try:
+        desk.run("activate", content, "--as", "sofficer")
+        _, alarm = desk.gate.wait_for(lambda e: isinstance(e, Alarm), since)
+        assert "cannot be kept" in alarm.words
+        assert not [e for _, e in desk.gate.events(since) if isinstance(e, PolicyInForce)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    desk.wakes()
+    desk.gate.wait_for(lambda e: isinstance(e, PolicyInForce) and e.content == content, since)
+    desk.does("rollback", "--as", "pofficer")

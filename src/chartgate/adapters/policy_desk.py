@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chartgate.adapters.audit_desk import read_event
 from chartgate.adapters.control_plane import ControlPlane
 from chartgate.adapters.control_plane_snapshot import RoleRecord
 from chartgate.adapters.desk import Desk
@@ -79,7 +80,8 @@ class PolicyDesk(Desk):
         self._store = store
         self._control = control
         self._keys = trusted_keys(state)
-        self._prover = LogProver(LogReader(state.log_dir))
+        self._log = LogReader(state.log_dir)
+        self._prover = LogProver(self._log)
         self._generations = self._generations_now()
 
     def inspect(self, subject: str) -> Inspected:
@@ -182,7 +184,8 @@ class PolicyDesk(Desk):
         unfit = self._unfit(subject, content) if is_order else None
         self._prover.warm()  # before the entry: from then on every node is waiting
         with self._store.exclusively():
-            shelf = self.inspect(subject).shelf
+            inspected = self.inspect(subject)
+            shelf = inspected.shelf
             self._check_nothing_is_lost(subject, shelf)
             self._may(person, step, subject, content)  # she may have been asked for long ago
             version = shelf.versions.get(content)
@@ -203,6 +206,7 @@ class PolicyDesk(Desk):
                 after = shelf.on(taken_of(event))
                 if step is Step.ACTIVATED:
                     self._check_approval_stands(shelf, content)
+                    self._check_nothing_was_taken_out(inspected, subject, content)
                 if unfit is not None:
                     raise unfit
                 if self._generations_now() != self._generations:
@@ -261,6 +265,33 @@ class PolicyDesk(Desk):
                 f"the control plane has lost steps: generation {held.generation} of {subject} is "
                 f"in force here, but the store knows {shelf.generation}"
             )
+
+    def _check_nothing_was_taken_out(
+        self, inspected: Inspected, subject: str, content: str
+    ) -> None:
+        """What this node's log knows of the version since its approval, the store knows too: a
+        refusal whose row was deleted has been said all the same."""
+        ours = {one.index for one in inspected.logged.values() if one.log == self._instance.origin}
+        approvals = [
+            one.index
+            for one in inspected.logged.values()
+            if (one.log, one.event.content, one.event.step)
+            == (self._instance.origin, content, Step.APPROVED)
+        ]
+        if not approvals:  # recorded by another node, in its log
+            return
+        for index, entry in self._log.entries(max(approvals) + 1):
+            if index in ours or content.encode() not in entry:
+                continue
+            event = read_event(index, entry)
+            if isinstance(event, PolicyStep) and (event.subject, event.content) == (
+                subject,
+                content,
+            ):
+                raise IllegalStep(
+                    f"the control plane has lost a step: {content[:12]} was "
+                    f"{event.step.replace('_', ' ')} as event {index} of the log; push it again"
+                )
 
     def _refuse(self, person: Person, step: Step, subject: str, content: str, reason: str) -> int:
         return self._append(
