@@ -195,25 +195,37 @@ def test_what_can_leaves_nothing_out_and_adds_nothing(
     her = EntityUid("User", person.name)
     row = RecordValue({name: value for name, value in record.items() if value is not None})
     abilities = what_can(version, person, at=NOW)
-    purpose = data.draw(st.sampled_from(sorted(version.roles.purposes)))
+    # What the person usually acts for, so that there is something to forbid; and any other.
+    usual = [version.roles.roles[a.role].default_purpose for a in person.assignments]
+    some = st.sampled_from([*filter(None, usual), "TREAT"])
+    purposes = {data.draw(some), data.draw(st.sampled_from(sorted(version.roles.purposes)))}
     # Every action, on some of the categories.
-    categories = data.draw(st.sets(st.sampled_from(CATEGORIES), min_size=3, max_size=3))
+    categories = data.draw(st.sets(st.sampled_from(CATEGORIES), min_size=5, max_size=5))
     for action, category in questions():
         if category is not None and category not in categories:
             continue
-        question = Question(
-            action, () if category is None else (category,), purpose, NOW,
-            RecordValue() if category is None else row,
-        )  # fmt: skip
-        reached = decide(judging(version, person, question), version.policies).rank
-        ours = (a.holding for a in abilities if (a.action, a.category) == (action, category))
-        assert by_purpose(ours, record, her).get(purpose, 0) == reached
+        ours = [a.holding for a in abilities if (a.action, a.category) == (action, category)]
+        found = by_purpose(ours, record, her)
+        for purpose in purposes:
+            question = Question(
+                action, () if category is None else (category,), purpose, NOW,
+                RecordValue() if category is None else row,
+            )  # fmt: skip
+            reached = decide(judging(version, person, question), version.policies).rank
+            assert found.get(purpose, 0) == reached
 
 
 def test_everything_that_can_be_asked_is_asked(versions: dict[str, PolicyVersion]) -> None:
-    """The actions are those of the schema: a new one must not go untold."""
-    actions = {uid.id for uid in versions["shipped"].schema.actions}
-    assert actions - (VIEWS.keys() - {"view"}) == {action for action, _ in questions()}
+    """Where policy permits everything, everything is told: no action and no category is forgotten."""
+    shipped = versions["shipped"]
+    actions = sorted({action for action, _ in questions()})
+    assert {uid.id for uid in shipped.schema.actions} - (VIEWS.keys() - {"view"}) == set(actions)
+    files = {n: t for n, t in shipped.bundle.files.items() if not n.endswith(".cedar")}
+    listed = ", ".join(f'Action::"{action}"' for action in actions)
+    files["all.cedar"] = f'@id("all") permit (principal, action in [{listed}], resource);'
+    person = Person("ann", "ann", "ann", True, (Assignment("nurse", None, NOW - HOUR, None),))
+    abilities = what_can(open_bundle(Bundle(files)), person, at=NOW)
+    assert {(a.action, a.category) for a in abilities} == set(questions())
 
 
 @given(data=st.data())
