@@ -327,6 +327,24 @@ def test_after_the_warm_up_nothing_is_left_to_build() -> None:
     assert len(policies._builder._codes) == codes
 
 
+def test_a_tree_answers_whole_at_every_step_of_its_warm_up() -> None:
+    policies = compiled(*MANY, *MANY, "forbid (principal, action, resource) when { context.shut };")
+    people = EntityStore([Entity(ANN, {}, frozenset({EntityUid("Role", "r1")}))]).view
+    steps = 0
+    for number, _ in enumerate(policies.warm([(VIEW, "User", "Chart")])):
+        own = Entity(CHART, {"category": category(f"c{number % 40}")})
+        context = RecordValue({"shut": number % 7 == 0})
+        both(policies, ANN, VIEW, CHART, context, people.with_(own))
+        steps += 1
+    assert steps > 20
+
+
+def test_the_first_node_of_many_policies_is_built_in_many_steps() -> None:
+    policies = compiled(*(MANY * 20))
+    steps = policies._rooted(VIEW, "User", "Chart", None)
+    assert sum(1 for _ in steps) > 800 // 16 * 2
+
+
 def test_unlinked_templates_decide_nothing_and_linked_ones_do() -> None:
     text = "permit (principal == ?principal, action, resource);"
     [template] = parse_policies({"p": text}, ids="order", templates=True).policies
