@@ -12,6 +12,7 @@ from typing import Final
 
 from chartgate.datamap.model import DataMap, MappedTable
 from chartgate.errors import Misconfigured
+from chartgate.sql.qualify import follows_time_zone
 from chartgate.sql.views import Table
 from chartgate.targets.sql_values import date_sql
 
@@ -82,6 +83,7 @@ def check_columns(
 ) -> None:
     """Compare with the catalog; raises ``UnfitColumn`` naming map, table and attribute."""
     types = {column.name: column.type_sql for column in live.columns}
+    _check_forms(table, types, data_map)
     for name, expression in table.attributes.items():
         column = _column(expression)
         if column is None or column not in types:
@@ -95,6 +97,20 @@ def check_columns(
                 f"{types[column]}, which cannot be the row attribute {name} ({kind})"
                 f"{_HINTS.get(kind, '')}"
             )
+
+
+def _check_forms(table: MappedTable, types: Mapping[str, str], data_map: DataMap) -> None:
+    instants = {
+        name for name, type_ in types.items() if _is(type_, _FITS["datetime"]["timestamptz"])
+    }
+    for name, label in table.columns.items():
+        for form in (label.summary, label.masked):
+            if form is not None and name in types and follows_time_zone(form, instants):
+                raise UnfitColumn(
+                    f"data map {data_map.source}: tables.{table.name}.columns.{name}: what is shown "
+                    "of an instant follows the session's time zone, which whoever asks may set: "
+                    "write date_trunc('day', …, 'UTC') or … AT TIME ZONE 'UTC'"
+                )
 
 
 _HINTS: Final[Mapping[str, str]] = {

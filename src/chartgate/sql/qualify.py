@@ -4,8 +4,12 @@ The source's search path holds none, so that relations named plainly get their s
 parsed and deparsed, never edited: what a map says is read by the same grammar as what people say,
 and a piece that is not whole by itself (an unbalanced bracket, a comment, a second expression)
 cannot change the meaning of the text it is put into.
+
+Whoever asks sets the time zone of her session, and what day it is depends on it: a map's
+``current_date`` is therefore the day in UTC, and the other clocks without a zone are refused.
 """
 
+from collections.abc import Container
 from functools import lru_cache
 
 import postgast
@@ -66,7 +70,66 @@ def _select(text: str) -> tuple[pb.ParseResult, pb.SelectStmt]:
         if isinstance(message, pb.WithClause | pb.ParamRef):
             # A WITH would name relations of its own; a parameter is the asking person's.
             raise InvalidExpression("SQL of the data map holds a WITH or a parameter")
+    _in_utc(parsed)
     return parsed, parsed.stmts[0].stmt.select_stmt
+
+
+_TODAY = postgast.parse("SELECT (pg_catalog.now() AT TIME ZONE 'UTC')::pg_catalog.date")
+_ZONED = frozenset(
+    {
+        pb.SVFOP_CURRENT_TIME, pb.SVFOP_CURRENT_TIME_N, pb.SVFOP_LOCALTIME, pb.SVFOP_LOCALTIME_N,
+        pb.SVFOP_LOCALTIMESTAMP, pb.SVFOP_LOCALTIMESTAMP_N,
+    }
+)  # fmt: skip
+
+
+def _in_utc(parsed: pb.ParseResult) -> None:
+    today = _TODAY.stmts[0].stmt.select_stmt.target_list[0].res_target.val
+    for message in list(walk(parsed)):
+        if not isinstance(message, pb.Node) or not message.HasField("sqlvalue_function"):
+            continue
+        if message.sqlvalue_function.op == pb.SVFOP_CURRENT_DATE:
+            message.CopyFrom(today)
+        elif message.sqlvalue_function.op in _ZONED:
+            raise InvalidExpression(
+                "SQL of the data map asks the clock of the session's time zone, which whoever "
+                "asks may set: write now() AT TIME ZONE and the zone"
+            )
+
+
+_CUTTING = frozenset(
+    {"date_part", "extract", "to_char", "age", "date", "text", "timestamp", "time"}
+)
+_CASTS = frozenset(
+    {"date", "time", "timestamp", "text", "varchar", "bpchar", "character varying", "timetz"}
+)
+
+
+def follows_time_zone(expression: str, instants: Container[str]) -> bool:
+    """Whether the expression cuts or writes out one of these columns (``timestamptz``) as the
+    session's time zone has it: with zone after zone, what was cut off could be found again."""
+    for message in walk(_expression(expression)):
+        if isinstance(message, pb.FuncCall):
+            name = message.funcname[-1].string.sval
+            if name not in _CUTTING and (name != "date_trunc" or len(message.args) != 2):
+                continue
+            direct = list(message.args)
+        elif isinstance(message, pb.TypeCast):
+            if message.type_name.names[-1].string.sval not in _CASTS:
+                continue
+            direct = [message.arg]
+        else:
+            continue
+        if any(_is_column(part, instants) for part in direct):
+            return True
+    return False
+
+
+def _is_column(node: pb.Node, columns: Container[str]) -> bool:
+    if not node.HasField("column_ref"):
+        return False
+    last = node.column_ref.fields[-1]
+    return last.HasField("string") and last.string.sval in columns
 
 
 def _only(select: pb.SelectStmt, *fields: str) -> None:

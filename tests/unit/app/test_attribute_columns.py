@@ -3,7 +3,7 @@
 import pytest
 
 from chartgate.app.attribute_columns import UnfitColumn, attribute_sql, check_columns, member_sql
-from chartgate.datamap.model import DataMap, MappedTable, PatientTable
+from chartgate.datamap.model import ColumnLabel, DataMap, MappedTable, PatientTable
 from chartgate.sql.views import Column, Table, TableName
 
 KINDS = {
@@ -108,3 +108,17 @@ def test_an_sql_type_that_the_kind_cannot_have_is_refused(declared: str, kind: s
 def test_members_of_a_set_are_cast_as_well() -> None:
     assert member_sql("m.n", "Long") == "(m.n)::pg_catalog.int8"
     assert member_sql("m.n", "User") == "m.n"
+
+
+def test_what_is_shown_of_an_instant_must_not_follow_the_sessions_time_zone() -> None:
+    def check_form(form: str, type_sql: str) -> None:
+        columns = {"c": ColumnLabel("labs", summary=form)}
+        table = MappedTable("lab", "labs", columns)
+        data_map = DataMap("clinic", "", "public", PatientTable("p", "k", "k"), {}, {}, (), "")
+        live = Table(TableName("public", "lab"), 1, (Column("c", type_sql),))
+        check_columns(table, live, data_map, KINDS)
+
+    check_form("date_trunc('day', this.c)", "timestamp without time zone")
+    check_form("date_trunc('day', this.c, 'UTC')", "timestamp with time zone")
+    with pytest.raises(UnfitColumn, match=r"tables\.lab\.columns\.c: .* time zone"):
+        check_form("date_trunc('day', this.c)", "timestamp with time zone")
