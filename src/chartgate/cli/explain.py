@@ -91,8 +91,8 @@ def run_explain(
                 person = role_person(role, found.version, reference)
             elif found.of_roles:
                 raise Misconfigured(
-                    "there is no instance here to know people from: name a --state, a file of "
-                    "--people, or ask with --role ROLE"
+                    "there is no instance here to know people from: start `chartgate demo`, name a "
+                    "--state or a file of --people, or ask with --role ROLE"
                 )
             else:
                 person = found.person(str(name))
