@@ -289,7 +289,7 @@ def _moved(version: Version | None, taken: Taken, after: State) -> Version:
 def _hindrance(state: State | None, step: Step) -> str:
     """Why the step cannot be taken from there, for whoever tried it."""
     match state, step:
-        case State.ACTIVE, Step.PUSHED | Step.APPROVED | Step.ACTIVATED:
+        case State.ACTIVE, Step.PUSHED | Step.APPROVED | Step.ACTIVATED | Step.ROLLED_BACK:
             return "nothing is left to do"
         case State.ACTIVE, Step.WITHDRAWN | Step.REFUSED:
             return "a rollback puts in force what was before"
