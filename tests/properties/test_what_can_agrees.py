@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chartgate.adapters.policy_files import load_policy_version
@@ -161,6 +161,7 @@ def by_purpose(
 
 
 @pytest.mark.parametrize("which", ["shipped", "strange"])
+@settings(max_examples=max(10, settings().max_examples // 8))
 @given(data=st.data())
 def test_what_can_is_who_can_asked_for_one_person_and_everything(
     versions: dict[str, PolicyVersion], which: str, data: st.DataObject
@@ -185,6 +186,7 @@ def test_what_can_is_who_can_asked_for_one_person_and_everything(
 
 
 @pytest.mark.parametrize("which", ["shipped", "strange"])
+@settings(max_examples=max(10, settings().max_examples // 8))
 @given(data=st.data())
 def test_what_can_leaves_nothing_out_and_adds_nothing(
     versions: dict[str, PolicyVersion], which: str, data: st.DataObject
@@ -228,6 +230,7 @@ def test_everything_that_can_be_asked_is_asked(versions: dict[str, PolicyVersion
     assert {(a.action, a.category) for a in abilities} == set(questions())
 
 
+@settings(max_examples=max(10, settings().max_examples // 8))
 @given(data=st.data())
 def test_telling_categories_together_loses_none(
     versions: dict[str, PolicyVersion], data: st.DataObject
