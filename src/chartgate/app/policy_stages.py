@@ -99,6 +99,8 @@ def examine(stage: Stage, candidate: Candidate) -> Evidence:
 def _validate(candidate: Candidate) -> Evidence:
     version = open_bundle(candidate.bundle)
     point = DecisionPoint(version.policies, version.schema, version.roles, candidate.data_map)
+    if candidate.source is not None:
+        point.check_columns(candidate.source.tables)
     missing = sorted(
         {a.role for p in candidate.people for a in p.live(at=candidate.at)}
         - set(version.roles.roles)
