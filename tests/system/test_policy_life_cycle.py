@@ -446,7 +446,7 @@ def test_an_activation_row_for_other_content_is_refused_and_alarmed(desk: Desk) 
         desk.sql(FORGED, bundle.hash)
     result = desk.run("versions")
     assert result.exit_code == 1
-    assert "NOT IN THE LOG" in result.output
+    assert "NOT BORNE OUT" in result.output
 
 
 def test_an_old_activation_filed_again_is_refused_and_alarmed(desk: Desk, candidate: str) -> None:

@@ -110,6 +110,9 @@ def run_explain(
                 source=found.source,
                 hidden=looked_up(found.patient),
             )
+        if question.purpose not in found.version.roles.purposes:
+            known_codes = ", ".join(sorted(found.version.roles.purposes))
+            raise Misconfigured(f"{question.purpose} is not a purpose of use: {known_codes}")
         question = check_question(question, found.version.schema)
         explanation = explain(found.version, person, question)
         changes = suggestions(found.version, explanation)

@@ -188,11 +188,12 @@ def _show_proofs(out: Console, proofs: Sequence[Proof]) -> None:
     good = [p for p in proofs if p.verdict == "proved"]
     bad = [p for p in proofs if p.verdict != "proved"]
     listed = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading, justify in (("Proved", "left"), ("Clause", "left"), ("Seconds", "right")):
+    for heading, justify in (("Proved", "left"), ("Clause, id", "left"), ("Seconds", "right")):
         listed.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for proof in good:
         i = proof.invariant
-        listed.add_row(i.words, Text(i.clause), f"{proof.seconds:.2f}")
+        cited = Text(i.clause).append(f"\n{i.id}", style="dim")
+        listed.add_row(i.words, cited, f"{proof.seconds:.2f}")
     if good:
         out.print(listed)
     for proof in bad:

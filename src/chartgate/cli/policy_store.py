@@ -266,6 +266,7 @@ def status(folder: Path | None, *, json: bool) -> int:
     """What each node has in force; 1 when one does not have what it should."""
     with opened(folder) as store:
         nodes = store.store.nodes()
+        is_up = store.state.log_socket.exists()
         shelves = {subject: store.inspect(subject).shelf for subject in store.subjects}
     # What a node says is hearsay: it may name what nobody ever heard of.
     behind = [
@@ -278,11 +279,12 @@ def status(folder: Path | None, *, json: bool) -> int:
                     subject: {"hash": shelf.active, "generation": shelf.generation}
                     for subject, shelf in shelves.items()
                 },
+                "instance_running": is_up,
                 "nodes": [shown.node_json(node, shelves.get(node.subject)) for node in nodes],
             }
         )
     else:
-        shown.show_status(render.console(), shelves, nodes)
+        shown.show_status(render.console(), shelves, nodes, is_up=is_up)
     return 1 if behind else 0
 
 

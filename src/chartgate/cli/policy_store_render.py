@@ -102,7 +102,7 @@ def show_versions(out: Console, inspected: Mapping[str, Inspected], names: Names
     """All subjects, newest version first."""
     for subject, one in inspected.items():
         for doubt in one.doubts:
-            line = Text("NOT IN THE LOG  ", style="bold red")
+            line = Text("NOT BORNE OUT  ", style="bold red")
             line.append(
                 plain(
                     f"{subject} {doubt.content[:12]} {doubt.step} (row {doubt.row}): {doubt.reason}"
@@ -188,8 +188,10 @@ def show_done(out: Console, done: Done, taken: Taken | None) -> None:
         out.print(f"  chartgate policy activate {event.content[:12]} --as PERSON", soft_wrap=True)
 
 
-def show_status(out: Console, shelves: Mapping[str, Shelf], nodes: Sequence[NodeRow]) -> None:
-    """What each node has in force."""
+def show_status(
+    out: Console, shelves: Mapping[str, Shelf], nodes: Sequence[NodeRow], *, is_up: bool
+) -> None:
+    """What each node has in force; ``is_up``: whether this computer's own node runs."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("Node", "What", "Version", "Generation", "Since (UTC)", ""):
         table.add_column(heading, overflow="fold")
@@ -206,6 +208,12 @@ def show_status(out: Console, shelves: Mapping[str, Shelf], nodes: Sequence[Node
         )
     out.print(table)
     out.print("As the nodes themselves report; their logs hold each change (policy_in_force).")
+    if not is_up:
+        out.print(
+            Text("The gate of this folder is not running: ", style="bold yellow").append(
+                "this is what it decided by last.", style="not bold"
+            )
+        )
 
 
 def versions_json(one: Inspected, names: Names) -> dict[str, Any]:

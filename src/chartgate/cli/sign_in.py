@@ -51,6 +51,11 @@ def password_of(state: State, name: str) -> str:
             f"no password for {name}: a demo's passwords end with it; start it again with "
             f"`chartgate demo`, or set {PASSWORD}"
         )
+    if given is None and state.passfile.exists():
+        raise Misconfigured(
+            f"the demo has no person {name} (its first lines say whom to be); for another "
+            f"person set {PASSWORD_FILE}, {PASSWORD} or PGPASSFILE"
+        )
     if given is None:
         raise Misconfigured(
             f"no password for {name}: set {PASSWORD_FILE}, {PASSWORD} or PGPASSFILE"
