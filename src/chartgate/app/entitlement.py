@@ -143,7 +143,7 @@ class DecisionPoint:
 
     def asker(self, person: Person, purpose: str, *, at: datetime) -> Asker:
         """The person with what counts at ``at``; the claim is checked against her roles."""
-        live = person.live(at=at) if person.active else ()
+        live = self.roles.known_of(person).live(at=at) if person.active else ()
         self.roles.check_claim(purpose, live)
         return Asker(person, live, purpose)
 

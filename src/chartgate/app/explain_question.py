@@ -142,7 +142,7 @@ def resource_of(question: Question, label: str | None) -> tuple[EntityUid, Entit
 def judging(version: PolicyVersion, person: Person, question: Question) -> Judging:
     """The question made ready, with the person's assignments that are live at its time."""
     hierarchy = version.roles.entities()
-    live = person.live(at=question.at) if person.active else ()
+    live = version.roles.known_of(person).live(at=question.at) if person.active else ()
     refused = None
     try:
         version.roles.check_claim(question.purpose, live)

@@ -5,7 +5,7 @@ limited by role and recorded as claimed.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from chartgate.cedar.ast import PolicySet
@@ -84,6 +84,15 @@ class RoleBook:
         held = [self.roles[a.role] for a in assignments if a.role in self.roles]
         if not any(wider & set(role.purposes) for role in held):
             raise PurposeRefused(f"none of your roles may act for the purpose {purpose}")
+
+    def known_of(self, person: Person) -> Person:
+        """The person with the assignments whose role is in the book: another counts for nothing.
+
+        Policies are proved for the roles of their own book; a role that only the control plane
+        knows must not even be a person's "some assignment".
+        """
+        kept = tuple(a for a in person.assignments if a.role in self.roles)
+        return person if len(kept) == len(person.assignments) else replace(person, assignments=kept)
 
     def check_policies(self, policies: PolicySet) -> None:
         """Raise ``UnknownName`` when a policy names a role or purpose that does not exist."""

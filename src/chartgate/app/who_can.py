@@ -72,7 +72,8 @@ def who_can(
     asked for every purpose that she may claim."""
     ground = version if isinstance(version, Ground) else Ground(version)
     asking = _Asking(ground, question, known)
-    found = ((person, asking.holdings(person)) for person in people)
+    book = ground.version.roles
+    found = ((person, asking.holdings(book.known_of(person))) for person in people)
     return tuple(Holder(person, holdings) for person, holdings in found if holdings)
 
 

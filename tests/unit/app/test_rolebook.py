@@ -134,3 +134,13 @@ def test_a_long_chain_and_a_diamond_are_no_cycles() -> None:
         "d": {},
     }
     read_rolebook(diamond, {})
+
+
+def test_an_assignment_of_a_role_that_the_book_does_not_know_counts_for_nothing() -> None:
+    always = datetime(2020, 1, 1, tzinfo=UTC)
+    known = Assignment("doctor", "a", always, None)
+    unknown = Assignment("ghost", "b", always, None)
+    person = Person("p_1", "ann", "Ann", True, (known, unknown))
+    kept = BOOK.known_of(person)
+    assert kept.assignments == (known,)
+    assert BOOK.known_of(kept) is kept
