@@ -574,7 +574,7 @@ def test_an_assignment_that_ends_takes_its_sight_along(world: World) -> None:
         now = datetime.now(UTC)
         own = control.assign("oncdoc", "physician", "oncology", valid_from=now)
         narrow = due()
-        ends = now + timedelta(seconds=2.5)
+        ends = now + timedelta(seconds=5)
         control.assign(
             "oncdoc", "physician", "cardiology", valid_from=now, valid_until=ends, reference="LOC-1"
         )

@@ -1,5 +1,6 @@
 """psycopg 3 through the gate: reading, writing, errors, purposes, and what ends a session."""
 
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from chartgate.model.event import (
     SessionEnded,
     SessionStarted,
 )
+from chartgate.pgwire.scram import mint_verifier
 
 pytestmark = pytest.mark.system
 
@@ -409,6 +411,9 @@ def test_a_person_who_is_deactivated_is_cut_off(gate: Any) -> None:
                 gate.connect("fworker")
         finally:
             control.upsert_person("fworker", "Finn Worker", active=True)
+            # Who is deactivated has no credential any more: others of these tests log in as her.
+            again = mint_verifier(gate.password("fworker"), salt=secrets.token_bytes(16))
+            control.set_credential("fworker", again, datetime.now(UTC) + timedelta(hours=24))
     gate.wait_for(lambda e: isinstance(e, SessionEnded) and e.reason == "access ended", since)
 
 
