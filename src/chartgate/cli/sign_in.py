@@ -53,8 +53,8 @@ def password_of(state: State, name: str) -> str:
         )
     if given is None and state.passfile.exists():
         raise Misconfigured(
-            f"the demo has no person {name} (its first lines say whom to be); for another "
-            f"person set {PASSWORD_FILE}, {PASSWORD} or PGPASSFILE"
+            f"no password for {name}: the demo has no such person (its first lines say whom to be); "
+            f"for another set {PASSWORD_FILE}, {PASSWORD} or PGPASSFILE"
         )
     if given is None:
         raise Misconfigured(
