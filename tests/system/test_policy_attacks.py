@@ -147,6 +147,28 @@ def desk(
 # --- sessions that never stop asking -----------------------------------------------------------
 
 
+def test_a_version_that_cannot_be_kept_for_the_next_start_is_not_obeyed(desk: Desk) -> None:
+    """The disk takes log entries, but not a file of the size of a version.
+
+    First of this file: the log's own files must still be smaller than a version.
+    """
+    content = desk.approved(desk.policies("full", rule=RULE + "\n" * 6))
+    since = desk.gate.size
+    largest = max(file.stat().st_size for file in desk.gate.state.log_dir.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 50_000, hard))
+    try:
+        desk.run("activate", content, "--as", "sofficer")
+        _, alarm = desk.gate.wait_for(lambda e: isinstance(e, Alarm), since)
+        assert "cannot be kept" in alarm.words
+        assert not [e for _, e in desk.gate.events(since) if isinstance(e, PolicyInForce)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    desk.wakes()
+    desk.gate.wait_for(lambda e: isinstance(e, PolicyInForce) and e.content == content, since)
+    desk.does("rollback", "--as", "pofficer")
+
+
 def test_after_the_node_says_so_nothing_is_decided_by_the_version_before(desk: Desk) -> None:
     """Sessions hammer while a stricter version comes into force; the log's order says all."""
     content = desk.approved(desk.policies("wide", rule=RULE))
@@ -364,23 +386,4 @@ def test_a_step_that_got_no_row_changes_nothing_and_can_be_taken_again(desk: Des
     assert desk.run("activate", content, "--as", "sofficer").exit_code == 1
     desk.does("approve", content, "--as", "pofficer")
     desk.does("activate", content, "--as", "sofficer")
-    desk.does("rollback", "--as", "pofficer")
-
-
-def test_a_version_that_cannot_be_kept_for_the_next_start_is_not_obeyed(desk: Desk) -> None:
-    """The disk takes log entries, but not a file of the size of a version."""
-    content = desk.approved(desk.policies("full", rule=RULE + "\n" * 6))
-    since = desk.gate.size
-    largest = max(file.stat().st_size for file in desk.gate.state.log_dir.iterdir())
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 50_000, hard))
-    try:
-        desk.run("activate", content, "--as", "sofficer")
-        _, alarm = desk.gate.wait_for(lambda e: isinstance(e, Alarm), since)
-        assert "cannot be kept" in alarm.words
-        assert not [e for _, e in desk.gate.events(since) if isinstance(e, PolicyInForce)]
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    desk.wakes()
-    desk.gate.wait_for(lambda e: isinstance(e, PolicyInForce) and e.content == content, since)
     desk.does("rollback", "--as", "pofficer")
