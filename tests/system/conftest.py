@@ -49,7 +49,7 @@ from chartgate.demo.run import Prepared, prepared, serving
 from chartgate.model.event import Event, decode
 
 PATIENTS = 300
-PATIENCE = 40.0
+PATIENCE = 10.0
 
 
 @dataclass(slots=True)

@@ -313,7 +313,8 @@ def test_forged_orders_in_any_number_are_told_and_do_not_fill_the_log(desk: Desk
         control.execute(
             "INSERT INTO policy_step (subject, hash, step, generation, entry, proof) "
             "SELECT subject, hash, step, generation + 1000 + g, entry, proof "
-            "FROM policy_step, generate_series(1, 300) g WHERE step = 'activated'"
+            "FROM (SELECT * FROM policy_step WHERE step = 'activated' ORDER BY id LIMIT 1) one, "
+            "generate_series(1, 300) g"
         )
         try:
             desk.wakes()
