@@ -13,9 +13,12 @@ from typing import assert_never
 from chartgate.model.event import (
     Alarm,
     AuditRead,
+    CallerRefused,
     Completed,
     Decision,
+    Evaluation,
     Event,
+    GrantStep,
     LoginRefused,
     NodeStarted,
     NodeStopped,
@@ -24,6 +27,8 @@ from chartgate.model.event import (
     PolicyStepRefused,
     Recovered,
     Release,
+    Search,
+    ServiceStep,
     SessionEnded,
     SessionStarted,
 )
@@ -77,6 +82,18 @@ def describe(event: Event) -> str:
             return f"{event.action} {tables}".rstrip() + f" for {event.purpose or '–'}{scope}"
         case Decision():
             return f"refused: {event.reason}"
+        case Evaluation():
+            allowed = sum(item.allowed for item in event.items)
+            asked = ", ".join(sorted({item.action for item in event.items}))
+            return f"{event.channel}: {asked}, {allowed} of {len(event.items)} allowed"
+        case Search():
+            return f"{event.channel}: search {event.sought}, {_count(event.results, 'result')}"
+        case CallerRefused():
+            return f"refused: {event.reason}"
+        case ServiceStep():
+            return f"service {event.service} {event.step.replace('_', ' ')}"
+        case GrantStep():
+            return f"grant {event.grant} {event.step}"
         case Release():
             return (
                 f"{_count(event.rows, 'row')}, {_count(len(event.seen), 'patient')} seen, "

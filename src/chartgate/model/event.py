@@ -96,6 +96,119 @@ class Decision(_Event, frozen=True, kw_only=True, tag="decision"):
     """count(*): which patients were counted is not listed (audit who says so)."""
 
 
+class EvaluationItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One question that an application asked, and its answer (AuthZEN 1.0 evaluation)."""
+
+    action: str
+    resource_type: str
+    resource: str = ""
+    """Token of the resource's id in the application."""
+    allowed: bool
+    person: str = ""
+    """Opaque uid of the subject; empty for somebody the control plane does not know."""
+    subject_type: str = "User"
+    patient: str = ""
+    """Token of the patient whom the question is about."""
+    levels: dict[str, str] = {}
+    """Category -> level that was answered: what the application may have shown."""
+    determining: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    reason: str = ""
+    """Code of the reason of a denial."""
+    ignored: tuple[str, ...] = ()
+    purpose: str = ""
+    purpose_claimed: bool = False
+    recipient: str = ""
+    """To whom it is disclosed, of ``share`` and ``export`` (45 CFR 164.528)."""
+    roles: tuple[str, ...] = ()
+    departments: tuple[str, ...] = ()
+    assignments: tuple[str, ...] = ()
+    """As in ``Decision``."""
+    grants: tuple[str, ...] = ()
+    context: dict[str, str] = {}
+
+
+class Evaluation(_Event, frozen=True, kw_only=True, tag="evaluation"):
+    """An application's questions, decided by one version; recorded before they are answered.
+
+    A batch is one event, or several with the same ``request`` of at most 48 KiB each, so that
+    ``part`` is 0, 1, 2 …
+    """
+
+    service: str
+    """Opaque uid of the application's account."""
+    channel: str
+    """``https``, ``unix`` or ``embedded``."""
+    request: str
+    part: int = 0
+    policy_set: str
+    data_map: str = ""
+    trace: str = ""
+    """Trace id of W3C Trace Context."""
+    items: tuple[EvaluationItem, ...]
+
+
+class Search(_Event, frozen=True, kw_only=True, tag="search"):
+    """An application asked who, what or how (AuthZEN 1.0 search); recorded before it is answered."""
+
+    service: str
+    channel: str
+    request: str
+    part: int = 0
+    sought: str
+    """``subject``, ``resource`` or ``action``."""
+    person: str = ""
+    action: str = ""
+    resource_type: str = ""
+    patient: str = ""
+    purpose: str = ""
+    policy_set: str
+    data_map: str = ""
+    results: int = 0
+    persons: tuple[str, ...] = ()
+    """Uids in the page that was answered; at most 1,000 an event."""
+    patients: tuple[str, ...] = ()
+    """Tokens of patients in the page that was answered; at most 1,000 an event."""
+    trace: str = ""
+
+
+class CallerRefused(_Event, frozen=True, kw_only=True, tag="caller_refused"):
+    """An application that could not be authenticated, or asked beyond its scope."""
+
+    service: str = ""
+    channel: str
+    client: str = ""
+    reason: str
+
+
+class ServiceStep(_Event, frozen=True, kw_only=True, tag="service_step"):
+    """An application's account, or one of its credentials, was changed."""
+
+    person: str
+    service: str
+    step: str
+    """``added``, ``scoped``, ``token_issued``, ``token_revoked``, ``deactivated`` …"""
+    detail: dict[str, str] = {}
+
+
+class GrantStep(_Event, frozen=True, kw_only=True, tag="grant_step"):
+    """A grant was approved or ended; recorded before it counts.
+
+    Nodes obey a grant only if its approval is such an entry; its end they obey unseen.
+    """
+
+    person: str
+    """Who approved it, or who ended it."""
+    step: str
+    """``approved`` or ``revoked``."""
+    grant: str
+    beneficiary: str = ""
+    content: str = ""
+    """SHA-256 of the grant's policy text."""
+    until: str = ""
+    reason: str = ""
+
+
 class Release(_Event, frozen=True, kw_only=True, tag="release"):
     """Rows about these patients are about to leave. At most 1,000 tokens an event."""
 
@@ -211,6 +324,11 @@ Event = (
     | LoginRefused
     | SessionEnded
     | Decision
+    | Evaluation
+    | Search
+    | CallerRefused
+    | ServiceStep
+    | GrantStep
     | Release
     | Completed
     | AuditRead
