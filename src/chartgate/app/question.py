@@ -3,28 +3,31 @@
 Everything here is what a caller says. What of it counts is for ``rulings`` to settle.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+Name = Annotated[str, msgspec.Meta(max_length=1_024)]
+"""A type, an id, the name of an action: as long as an audit entry can hold."""
 
-class Subject(msgspec.Struct, frozen=True):
+
+class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who would act (AuthZEN 1.0, "Subject")."""
 
-    type: str
-    id: str
+    type: Name
+    id: Name
     properties: dict[str, Any] = {}
 
 
-class Action(msgspec.Struct, frozen=True):
+class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     """What would be done (AuthZEN 1.0, "Action"); Cedar's actions have no attributes, so that
     properties count as context."""
 
-    name: str
+    name: Name
     properties: dict[str, Any] = {}
 
 
-class Resource(msgspec.Struct, frozen=True):
+class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
     """On what (AuthZEN 1.0, "Resource").
 
     Of a ``Record``, ``properties`` say what is asked about: ``patient`` (her key in the source),
@@ -32,12 +35,12 @@ class Resource(msgspec.Struct, frozen=True):
     an object of names of the caller's own with their categories).
     """
 
-    type: str
-    id: str
+    type: Name
+    id: Name
     properties: dict[str, Any] = {}
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """One evaluation. ``context`` holds ``purpose`` and ``recipient`` beside other claims."""
 
     subject: Subject
