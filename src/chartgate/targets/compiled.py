@@ -9,7 +9,8 @@ policies whose scope admits them (``chartgate.targets.compiled_tree``).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
 
 from chartgate.cedar.ast import Binary, Expr, Is, Literal, Policy, PolicySet, Var
 from chartgate.cedar.authorize import Answer
@@ -27,10 +28,34 @@ from chartgate.targets.compiled_runtime import (
 )
 from chartgate.targets.compiled_source import constant
 from chartgate.targets.compiled_tree import Builder, Building, Node, finished
-from chartgate.targets.entity_store import AnyEntities, EntityView, Hierarchy
+from chartgate.targets.entity_store import AnyEntities, EntityView, Hierarchy, Known
 
 DENIED: Final = Answer(False, (), ())
 """No policy had anything to say."""
+
+
+class View(Hierarchy, Protocol):
+    """A hierarchy that tells ancestors and attributes at once, and remembers what it told."""
+
+    @property
+    def found(self) -> dict[EntityUid, Known]:
+        """What ``known`` has told."""
+
+    def known(self, uid: EntityUid, /) -> Known:
+        """Ancestors, the entity itself included, and attributes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """Ids of the policies that hold, in file order. A forbid that failed holds; equal only to itself."""
+
+    permits: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    failed_permits: tuple[str, ...] = ()
+    failed_forbids: tuple[str, ...] = ()
+
+
+NOTHING: Final = Weighed()
 
 _ANY: Final = "\0"
 """Stands for every type, and every action, that no policy names."""
@@ -79,6 +104,7 @@ class CompiledPolicies:
         self._actions: Final = actions
         self._askable: Final = askable
         self._answers: Final[dict[object, Answer]] = {}
+        self._weights: Final[dict[object, Weighed]] = {}
         self._builder: Final = Builder()
         self._roots: Final[dict[Any, Node]] = {}
         self._residuals: Final[dict[int, Residual]] = {}
@@ -102,8 +128,72 @@ class CompiledPolicies:
         ``own`` is the request's own entity, laid over ``entities`` for this question alone; it is
         usually the resource. Plain dictionaries serve best as its attributes and as context.
         """
-        # This is the hot path: every call that can be spared is.
         view: Any = entities if entities.__class__ is EntityView else AnyEntities(entities)
+        found = self._found(principal, action, resource, context, view, own)
+        if not found:
+            return DENIED
+        known = self._answers.get(found[0] if len(found) == 1 else tuple(found))
+        if known is not None:
+            return known
+        env = reference_env(principal, action, resource, context, entities, own)
+        granted = self._granted.get(principal)
+        return self._answer(found, granted, env, forbid_error_denies=forbid_error_denies)
+
+    def weigh(
+        self,
+        principal: EntityUid,
+        action: EntityUid,
+        resource: EntityUid,
+        context: Mapping[str, Value],
+        view: View,
+        own: Entity | None = None,
+    ) -> Weighed:
+        """What holds, the permits and the forbids apart: for whoever puts several answers together.
+
+        The same policies hold as in ``decide``; equal answers are the same object.
+        """
+        found = self._found(principal, action, resource, context, view, own)
+        if not found:
+            return NOTHING
+        known = self._weights.get(found[0] if len(found) == 1 else tuple(found))
+        return self._weighed(found, principal) if known is None else known
+
+    def _weighed(self, found: list[int], principal: EntityUid) -> Weighed:
+        granted = self._granted.get(principal)
+        listed: dict[tuple[str, bool], list[str]] = {}
+        for number in sorted(found, key=lambda n: n if n >= 0 else ~n):
+            policy = self._policy(number if number >= 0 else ~number, granted)
+            if policy is not None:
+                listed.setdefault((policy.effect, number >= 0), []).append(policy.id)
+        failing = listed.get(("forbid", False), [])
+        weighed = Weighed(
+            tuple(listed.get(("permit", True), ())),
+            (*listed.get(("forbid", True), ()), *failing),
+            tuple(listed.get(("permit", False), ())),
+            tuple(failing),
+        )
+        if len(self._weights) >= _MOST_ANSWERS:
+            self._weights.clear()
+        self._weights[found[0] if len(found) == 1 else tuple(found)] = weighed
+        return weighed
+
+    def _policy(self, number: int, granted: Held | None) -> Policy | None:
+        """The policy; None for a grant that ended while it was being asked: it counts no more."""
+        if number < FIRST_GRANT:
+            return self.policies[number]
+        return None if granted is None else granted.policies.get(number)
+
+    def _found(
+        self,
+        principal: EntityUid,
+        action: EntityUid,
+        resource: EntityUid,
+        context: Mapping[str, Value],
+        view: Any,
+        own: Entity | None,
+    ) -> list[int]:
+        """The policies that hold, by number; those that failed, by the number's complement."""
+        # This is the hot path: every call that can be spared is.
         above, attributes = view.found.get(principal) or view.known(principal)
         if own is None:
             entity = view.get(resource)
@@ -135,33 +225,25 @@ class CompiledPolicies:
             principal, above, attributes, action, resource, described, context, view, own, (),
             found.append,
         )  # fmt: skip
-        granted = None
         if self._granted and (granted := self._granted.get(principal)) is not None:
             granted.node(
                 principal, above, attributes, action, resource, described, context, view, own, (),
                 found.append,
             )  # fmt: skip
-        if not found:
-            return DENIED
-        known = self._answers.get(found[0] if len(found) == 1 else tuple(found))
-        if known is not None:
-            return known
-        env = reference_env(principal, action, resource, context, entities, own)
-        return self._answer(found, granted, env, forbid_error_denies=forbid_error_denies)
+        return found
 
     def _answer(
         self, found: list[int], granted: Held | None, env: Env, *, forbid_error_denies: bool
     ) -> Answer:
-        def policy(number: int) -> Policy:
-            if number < FIRST_GRANT or granted is None:
-                return self.policies[number]
-            return granted.policies[number]
-
-        failed = [policy(n) for n in sorted({~number for number in found if number < 0})]
-        held = {number for number in found if number >= 0}
-        if forbid_error_denies:
-            held.update(~n for n in found if n < 0 and policy(~n).effect == "forbid")
-        ordered = [policy(n) for n in sorted(held)]
+        failed = [
+            p for n in sorted({~n for n in found if n < 0}) if (p := self._policy(n, granted))
+        ]
+        ordered = [
+            p
+            for n in sorted({n if n >= 0 else ~n for n in found})
+            if (p := self._policy(n, granted))
+            and (n in found or (forbid_error_denies and p.effect == "forbid"))
+        ]
         forbids = tuple(p.id for p in ordered if p.effect == "forbid")
         permits = tuple(p.id for p in ordered if p.effect == "permit")
         errors = tuple((p.id, _words(p, env)) for p in failed)
