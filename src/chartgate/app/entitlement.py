@@ -40,7 +40,9 @@ from chartgate.targets.validity import valid_until
 _RESOURCE: Final = EntityUid(RECORD, "this row")
 _LOG: Final = EntityUid("AuditLog", "this log")
 _STORE: Final = EntityUid("PolicyStore", "this store")
-STORE_STEPS: Final = frozenset({"edit_policy", "approve_policy", "activate_policy"})
+STORE_STEPS: Final = frozenset(
+    {"edit_policy", "approve_policy", "activate_policy", "administer_services", "approve_grant"}
+)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)

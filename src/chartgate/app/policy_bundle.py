@@ -118,6 +118,9 @@ def open_bundle(bundle: Bundle) -> PolicyVersion:
     validate(policies, schema)
     roles = roles_of(bundle)
     roles.check_policies(policies)
+    labels = schema.entities.get("Category")
+    if labels is not None and labels.enum is not None:
+        roles.check_categories(labels.enum)
     return PolicyVersion(bundle, policies, schema, roles)
 
 

@@ -21,6 +21,7 @@ from chartgate.app.levels import (
     may_read_log,
 )
 from chartgate.app.rolebook import RoleBook, person_entity
+from chartgate.app.scenario_context import circumstances_text
 from chartgate.app.scenarios import AGES, SELF, SOMEBODY
 from chartgate.cedar.ast import Expr, Policy, PolicySet
 from chartgate.cedar.entities import Entities, Entity
@@ -168,7 +169,9 @@ class Example:
         by = ", ".join(answer.determining)
         because = f"because of {by}" if by else "because no policy permits it"
         about = f" of {self._record_words()}" if self.category else ""
-        return f"{self._who_words()}, asking for {self.purpose}, {got}{about}, {because}"
+        said = circumstances_text(self.context)
+        where = f" with {said}" if said else " in such circumstances" if said is None else ""
+        return f"{self._who_words()}, asking for {self.purpose}{where}, {got}{about}, {because}"
 
     def _who_words(self) -> str:
         said = []
@@ -221,6 +224,11 @@ class Example:
             if row is None:
                 return None
             lines.append(f"record = {{ {', '.join(row)} }}")
+        said = circumstances_text(self.context)
+        if said is None:
+            return None
+        if said:
+            lines.append(f"context = {said}")
         lines.append(f"expect = {quoted(expect)}")
         return "\n".join(lines) + "\n"
 

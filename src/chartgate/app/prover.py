@@ -173,7 +173,8 @@ class Prover:
 
     def _ask(self, question: Question, formula: Truth) -> Model | Nothing | Unknown:
         return question.scene.session.satisfiable(
-            both(formula, question.thing.within), timeout_ms=self._timeout_ms
+            all_of((formula, question.thing.within, _is_told(question))),
+            timeout_ms=self._timeout_ms,
         )
 
     def _wishes(self, question: Question, actions: tuple[str, ...]) -> tuple[Truth, ...]:
@@ -193,6 +194,8 @@ class Prover:
             elif isinstance(value, SymEntity) and name == "purpose":
                 usual.append(self._claimable(question, value))
                 named.append(self._claimable(question, value, narrower=False))
+        # What only an application could say is said where it matters alone.
+        unsaid = [negated(there) for there, _ in context.values() if there is not True]
         row: list[Truth] = []
         bare: list[Truth] = []
         for name, (there, value) in question.thing.attributes.fields.items():
@@ -208,8 +211,12 @@ class Prover:
             if isinstance(value, SymSet) and name in _SELDOM
             for there, _ in value.items
         ]
-        plain = [*usual, *row, *bare]
-        return all_of([*plain, *named]), all_of(plain), all_of([*usual, *row]), all_of(usual), True
+        plain = [*usual, *unsaid, *row, *bare]
+        said = [*usual, *row, *bare]
+        return (
+            *(all_of(wish) for wish in ([*plain, *named], plain, said, [*usual, *row], usual)),
+            True,
+        )
 
     def _claimable(self, question: Question, purpose: SymEntity, *, narrower: bool = True) -> Truth:
         book, universe = self.version.roles, question.scene.universe
@@ -243,6 +250,18 @@ def _example(
             if stands(example):
                 return example
     return None
+
+
+def _is_told(question: Question) -> Truth:
+    """An assignment whose reference is no text contributes none (``rolebook.person_entity``)."""
+    sets, part = question.scene.shared.sets, question.scene.person.part.fields
+    return all_of(
+        implies(there, negated(sets.equal(value, SymString(""))))
+        for _, held in part.values()
+        if isinstance(held, SymSet)
+        for there, value in held.items
+        if isinstance(value, SymString)
+    )
 
 
 _SELDOM: Final = frozenset({"patients", "references"})

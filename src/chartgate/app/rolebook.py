@@ -31,13 +31,18 @@ class PurposeRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role: the roles it is in, and the purposes that people who hold it may claim."""
+    """A role: the roles it is in, and the purposes that people who hold it may claim.
+
+    ``break_glass``: the categories for which the emergency procedure is open to those who hold it
+    (45 CFR 164.312(a)(2)(ii)). It opens nothing: it says whom to tell of the procedure.
+    """
 
     name: str
     title: str
     parents: tuple[str, ...]
     default_purpose: str
     purposes: tuple[str, ...]
+    break_glass: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,13 @@ class RoleBook:
                         f"{policy.origin}: policy {policy.id}: unknown {uid_text(uid)}"
                     )
 
+    def check_categories(self, categories: Iterable[str]) -> None:
+        """Raise ``UnknownName`` when a role breaks the glass for a category that there is not."""
+        known = dict.fromkeys(categories)
+        for role in self.roles.values():
+            where = f"roles.toml: role {role.name!r}: break_glass: category"
+            _all_known(role.break_glass, known, where)
+
 
 def read_rolebook(roles: Mapping[str, Any], purposes: Mapping[str, Any]) -> RoleBook:
     """From the parsed ``roles.toml`` and ``purposes.toml``; raises ``UnknownName``.
@@ -134,7 +146,7 @@ def read_rolebook(roles: Mapping[str, Any], purposes: Mapping[str, Any]) -> Role
     return book
 
 
-_ROLE_KEYS: Final = frozenset({"title", "parents", "default_purpose", "purposes"})
+_ROLE_KEYS: Final = frozenset({"title", "parents", "default_purpose", "purposes", "break_glass"})
 
 
 def _role(name: str, spec: object) -> Role:
@@ -151,6 +163,7 @@ def _role(name: str, spec: object) -> Role:
         parents=_listed(told.get("parents", []), f"{where}: parents"),
         default_purpose=purpose,
         purposes=_listed(told.get("purposes", []), f"{where}: purposes"),
+        break_glass=_listed(told.get("break_glass", []), f"{where}: break_glass"),
     )
 
 

@@ -7,7 +7,7 @@ so that a misspelt line cannot pass as a check.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -21,10 +21,10 @@ from chartgate.app.levels import (
     may_read_log,
 )
 from chartgate.app.rolebook import RoleBook, person_entity
+from chartgate.app.scenario_context import InvalidScenario, read_circumstances
 from chartgate.cedar.ast import Policy, PolicySet, Scope
 from chartgate.cedar.entities import Entities
 from chartgate.cedar.values import CedarSet, DateTime, RecordValue, Value
-from chartgate.errors import Misconfigured
 from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.model.principal import Assignment, EntityUid, Person
 
@@ -34,9 +34,11 @@ CATEGORIES: Final = (
     "psychotherapy_notes", "sud_part2", "repro_sti_hiv", "genetic", "protected_person",
     "audit_log", "technical",
 )  # fmt: skip
-CHANGES: Final = ("create", "update", "delete", "export")
+CHANGES: Final = ("create", "update", "delete", "share", "export")
 LOG_READS: Final = ("read_audit", "read_audit_technical")
-STORE_STEPS: Final = ("edit_policy", "approve_policy", "activate_policy")
+STORE_STEPS: Final = (
+    "edit_policy", "approve_policy", "activate_policy", "administer_services", "approve_grant",
+)  # fmt: skip
 SELF: Final = "self"
 """In ``care_team`` and ``author``: the person who asks."""
 SOMEBODY: Final = "the patient"
@@ -45,12 +47,6 @@ AGES: Final = ("child", "adolescent", "adult")
 ANY_PERMIT: Final = Policy("a permit for everything", "permit")
 """What a guardrail must withstand."""
 _ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class InvalidScenario(Misconfigured):
-    """A scenario file cannot be obeyed as written; the message names file, scenario and key."""
-
-    code = "invalid_scenario"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +82,8 @@ class Scenario:
     record: Row | None = None
     clause: str | None = None
     even_if_permitted: bool = False
+    context: RecordValue = field(default_factory=RecordValue)
+    """What is said of her session, beside the purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +215,7 @@ def _scenario(file: str, number: int, form: Any) -> Scenario:
         record=None if row is None else _row(f"{where}: record", row),
         clause=table.optional("clause"),
         even_if_permitted=table.flag("even_if_permitted", default=False),
+        context=read_circumstances(f"{where}: context", table.any("context")),
     )
     table.end()
     return scenario
@@ -353,6 +352,7 @@ def _result(
                 ("purpose", EntityUid("Purpose", scenario.purpose)),
                 ("now", DateTime(int(now.timestamp() * 1000))),
                 ("source", "scenario"),
+                *scenario.context.items(),
             )
         ),
     )

@@ -36,4 +36,5 @@ def _scenario_question(scenario: Scenario, at: datetime) -> Question:
         at=at,
         record=RecordValue() if row is None else scenario_record(row, scenario.who),
         source="scenario",
+        context=scenario.context,
     )

@@ -161,7 +161,10 @@ def test_a_forbid_that_bars_is_named_and_the_role_that_brings_it(version: Policy
 
 def test_what_nothing_can_open_has_no_suggestion(version: PolicyVersion) -> None:
     found = asked(version, PHYSICIAN, "export", "labs", "TREAT", record(("cardiology",)))
-    assert [a.policy.id for a in found.labels[0].barring] == ["no_export"]
+    assert [a.policy.id for a in found.labels[0].barring] == [
+        "nothing_leaves_without_a_recipient",
+        "export_needs_a_second_factor",
+    ]
     assert suggestions(version, found) == ()
 
 

@@ -144,3 +144,18 @@ def test_an_assignment_of_a_role_that_the_book_does_not_know_counts_for_nothing(
     kept = BOOK.known_of(person)
     assert kept.assignments == (known,)
     assert BOOK.known_of(kept) is kept
+
+
+def test_whom_the_emergency_procedure_is_open_to_is_listed_by_role() -> None:
+    book = read_rolebook({"doctor": {"break_glass": ["labs", "notes"]}, "coder": {}}, {})
+    assert book.roles["doctor"].break_glass == ("labs", "notes")
+    assert book.roles["coder"].break_glass == ()
+    book.check_categories(("labs", "notes", "billing"))
+
+
+def test_a_glass_that_is_before_no_category_is_a_fault() -> None:
+    book = read_rolebook({"doctor": {"break_glass": ["labs", "lab"]}}, {})
+    with pytest.raises(UnknownName, match=r"role 'doctor': break_glass: category 'lab' does not"):
+        book.check_categories(("labs", "notes"))
+    with pytest.raises(UnknownName, match="break_glass: not a list of names"):
+        read_rolebook({"doctor": {"break_glass": "labs"}}, {})

@@ -59,3 +59,16 @@ def test_the_ceilings_are_those_of_the_role_table(shipped, shared_dir: Path) -> 
     ceilings = tomllib.loads((shipped.folder / "ceilings.toml").read_text())
     found = {(role, c): level for role, cells in ceilings.items() for c, level in cells.items()}
     assert found == read_levels(shared_dir) | dict.fromkeys(RAISED, "full")
+
+
+def test_the_emergency_procedure_is_open_to_those_whom_the_role_table_names(
+    shipped, shared_dir: Path
+) -> None:
+    with (shared_dir / "reference" / "roles.csv").open(newline="") as table:
+        listed = {
+            (row["role_id"], row["phi_category"])
+            for row in csv.DictReader(table)
+            if row["break_glass_to_full"] == "yes"
+        }
+    assert len(listed) == 49
+    assert {(n, c) for n, role in shipped.roles.roles.items() for c in role.break_glass} == listed

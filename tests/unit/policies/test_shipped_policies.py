@@ -7,6 +7,8 @@ import cedarpy
 
 from chartgate.app.levels import Asking, level_of
 from chartgate.app.rolebook import person_entity
+from chartgate.app.entitlement import STORE_STEPS as GOVERNING
+from chartgate.app.scenario_context import CIRCUMSTANCES, DEVICES
 from chartgate.app.scenarios import CATEGORIES, CHANGES, LOG_READS, STORE_STEPS
 from chartgate.cedar.validate import validate
 from chartgate.cedar.values import DateTime, RecordValue
@@ -89,6 +91,11 @@ def test_the_words_of_scenarios_are_those_of_the_schema(shipped) -> None:
     assert set(shipped.schema.entities["Category"].enum or ()) == set(CATEGORIES)
     actions = {uid.id for uid in shipped.schema.actions}
     assert actions == {*VIEW_ACTIONS.values(), *CHANGES, *LOG_READS, *STORE_STEPS}
+    assert set(STORE_STEPS) == GOVERNING
+    assert set(shipped.schema.entities["Device"].enum or ()) == set(DEVICES)
+    for action in shipped.schema.actions.values():
+        optional = {name for name, a in action.context.attributes.items() if not a.required}
+        assert optional == set(CIRCUMSTANCES)
 
 
 def test_somebody_without_a_role_sees_nothing_of_anything(shipped) -> None:
