@@ -5,9 +5,9 @@ from datetime import date
 
 import cedarpy
 
+from chartgate.app.entitlement import STORE_STEPS as GOVERNING
 from chartgate.app.levels import Asking, level_of
 from chartgate.app.rolebook import person_entity
-from chartgate.app.entitlement import STORE_STEPS as GOVERNING
 from chartgate.app.scenario_context import CIRCUMSTANCES, DEVICES
 from chartgate.app.scenarios import CATEGORIES, CHANGES, LOG_READS, STORE_STEPS
 from chartgate.cedar.validate import validate
