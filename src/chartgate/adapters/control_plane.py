@@ -8,17 +8,14 @@ it; a uid is random and never reused; what ends is given an end, never removed. 
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 import psycopg
 
 from chartgate.adapters import control_plane_schema as schema
-from chartgate.adapters.control_plane_snapshot import (
-    ControlPlaneSnapshot,
-    RoleRecord,
-    build_snapshot,
-)
+from chartgate.adapters.control_plane_read import read_all_now
+from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot, RoleRecord
 from chartgate.errors import Misconfigured
 
 _MIGRATION_LOCK = 0x63686172  # one number for all nodes; any will do
@@ -83,6 +80,12 @@ class ControlPlane:
 
     def close(self) -> None:
         self._connection.close()
+
+    @contextmanager
+    def change(self) -> Iterator[psycopg.Cursor]:
+        """One transaction, for what other modules keep in these tables."""
+        with self._change() as cursor:
+            yield cursor
 
     def set_roles(self, roles: Iterable[RoleRecord]) -> None:
         """Store the role hierarchy; a role that is no longer listed must not be assigned."""
@@ -203,16 +206,10 @@ class ControlPlane:
 
     def snapshot(self) -> ControlPlaneSnapshot:
         """Everything, as one transaction sees it."""
-        with self._change() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            epoch = cursor.execute(schema.EPOCH).fetchone()
-            return build_snapshot(
-                epoch=epoch[0] if epoch else 0,
-                loaded_at=datetime.now(UTC),
-                roles=cursor.execute(schema.ROLES).fetchall(),
-                persons=cursor.execute(schema.PERSONS).fetchall(),
-                assignments=cursor.execute(schema.ASSIGNMENTS).fetchall(),
-            )
+        try:
+            return read_all_now(self._connection)
+        except psycopg.OperationalError as exc:
+            raise ControlPlaneUnavailable("the control plane's database is gone") from exc
 
     @contextmanager
     def _change(self) -> Iterator[psycopg.Cursor]:

@@ -161,13 +161,242 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     CREATE TRIGGER changed AFTER INSERT ON policy_step
         FOR EACH STATEMENT EXECUTE FUNCTION changed();
     """,
+    # 4: what changed at which epoch, so that a node reads that and nothing else; grants with what
+    # shows that their approval is in the audit log; applications with accounts of their own.
+    # An epoch has a mark that no other history of the same tables has (a backup that was restored).
+    # Names have no control characters: nodes read them packed.
+    """
+    CREATE TABLE change (
+        epoch bigint NOT NULL,
+        kind text NOT NULL,
+        key text NOT NULL,
+        mark uuid NOT NULL
+    );
+    CREATE INDEX change_epoch ON change (epoch);
+
+    ALTER TABLE assignment ADD CONSTRAINT assignment_plain_text CHECK (
+        role || coalesce(department, '') || coalesce(reference, '') || coalesce(patient, '')
+        !~ '[[:cntrl:]]'
+    );
+
+    ALTER TABLE "grant"
+        ADD COLUMN entry bytea,
+        ADD COLUMN proof text,
+        ADD COLUMN revoked_at timestamptz;
+
+    CREATE TABLE service (
+        uid text PRIMARY KEY CHECK (uid ~ '^s_[0-9a-f]{16}$'),
+        name text NOT NULL UNIQUE CHECK (name ~ '^[a-z_][a-z0-9_.-]{0,62}$'),
+        title text NOT NULL DEFAULT '',
+        active boolean NOT NULL DEFAULT true,
+        scope jsonb NOT NULL CHECK (jsonb_typeof(scope) = 'object'),
+        created_at timestamptz NOT NULL DEFAULT now()
+    );
+
+    CREATE TABLE service_token (
+        id text PRIMARY KEY CHECK (id ~ '^[0-9a-f]{8}$'),
+        service_uid text NOT NULL REFERENCES service,
+        digest bytea NOT NULL UNIQUE CHECK (octet_length(digest) = 32),
+        created_at timestamptz NOT NULL DEFAULT now(),
+        valid_until timestamptz NOT NULL,
+        revoked_at timestamptz
+    );
+    CREATE INDEX service_token_service ON service_token (service_uid);
+
+    CREATE TABLE service_certificate (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        service_uid text NOT NULL REFERENCES service,
+        fingerprint text CHECK (fingerprint ~ '^[0-9a-f]{64}$'),
+        subject text CHECK (subject <> ''),
+        created_at timestamptz NOT NULL DEFAULT now(),
+        revoked_at timestamptz,
+        CHECK ((fingerprint IS NULL) <> (subject IS NULL))
+    );
+    CREATE UNIQUE INDEX service_certificate_fingerprint
+        ON service_certificate (fingerprint) WHERE revoked_at IS NULL;
+    CREATE UNIQUE INDEX service_certificate_subject
+        ON service_certificate (subject) WHERE revoked_at IS NULL;
+
+    CREATE FUNCTION two_tokens() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM 1 FROM service WHERE uid = NEW.service_uid FOR UPDATE;
+        IF (SELECT count(*) FROM service_token WHERE service_uid = NEW.service_uid
+                AND revoked_at IS NULL AND valid_until > now()) > 2 THEN
+            RAISE EXCEPTION 'a service has at most two valid tokens'
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'service_token_two';
+        END IF;
+        RETURN NULL;
+    END $$;
+
+    CREATE TRIGGER two_tokens AFTER INSERT OR UPDATE ON service_token
+        FOR EACH ROW EXECUTE FUNCTION two_tokens();
+
+    CREATE FUNCTION keep_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'UPDATE' THEN
+            -- an end, once; nothing else of it ever changes
+            IF OLD.revoked_at IS NULL
+                AND to_jsonb(NEW) - 'revoked_at' = to_jsonb(OLD) - 'revoked_at' THEN
+                RETURN NEW;
+            END IF;
+        END IF;
+        RAISE EXCEPTION 'what was given is ended, never changed or removed'
+            USING ERRCODE = 'restrict_violation';
+    END $$;
+
+    CREATE TRIGGER keep_ended BEFORE UPDATE OR DELETE ON "grant"
+        FOR EACH ROW EXECUTE FUNCTION keep_ended();
+    CREATE TRIGGER keep_all_ended BEFORE TRUNCATE ON "grant"
+        FOR EACH STATEMENT EXECUTE FUNCTION keep_ended();
+    CREATE TRIGGER keep_ended BEFORE UPDATE OR DELETE ON service_token
+        FOR EACH ROW EXECUTE FUNCTION keep_ended();
+    CREATE TRIGGER keep_all_ended BEFORE TRUNCATE ON service_token
+        FOR EACH STATEMENT EXECUTE FUNCTION keep_ended();
+    CREATE TRIGGER keep_ended BEFORE UPDATE OR DELETE ON service_certificate
+        FOR EACH ROW EXECUTE FUNCTION keep_ended();
+    CREATE TRIGGER keep_all_ended BEFORE TRUNCATE ON service_certificate
+        FOR EACH STATEMENT EXECUTE FUNCTION keep_ended();
+
+    CREATE FUNCTION keep_service() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'UPDATE' THEN
+            IF NEW.uid = OLD.uid THEN
+                RETURN NEW;
+            END IF;
+        END IF;
+        RAISE EXCEPTION 'a service is deactivated, never removed or renumbered'
+            USING ERRCODE = 'restrict_violation';
+    END $$;
+
+    CREATE TRIGGER keep_service BEFORE UPDATE OR DELETE ON service
+        FOR EACH ROW EXECUTE FUNCTION keep_service();
+    CREATE TRIGGER keep_services BEFORE TRUNCATE ON service
+        FOR EACH STATEMENT EXECUTE FUNCTION keep_service();
+
+    DROP TRIGGER changed ON person;
+    DROP TRIGGER changed ON role;
+    DROP TRIGGER changed ON assignment;
+    DROP TRIGGER changed ON "grant";
+    DROP TRIGGER changed ON policy_step;
+
+    -- Arguments: what kind of thing changed, and the column that says which. More than 10,000 at
+    -- once are one change of everything.
+    CREATE OR REPLACE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        reached bigint;
+        keys text[];
+        what text := TG_ARGV[0];
+    BEGIN
+        IF TG_OP = 'TRUNCATE' THEN
+            what := 'all';
+            keys := ARRAY[''];
+        ELSE
+            EXECUTE format(
+                CASE TG_OP
+                    WHEN 'INSERT' THEN
+                        'SELECT ARRAY(SELECT DISTINCT %1$I::text FROM fresh LIMIT 10001)'
+                    WHEN 'DELETE' THEN
+                        'SELECT ARRAY(SELECT DISTINCT %1$I::text FROM stale LIMIT 10001)'
+                    ELSE
+                        'SELECT ARRAY(SELECT %1$I::text FROM fresh UNION '
+                        'SELECT %1$I::text FROM stale LIMIT 10001)'
+                END,
+                TG_ARGV[1]
+            ) INTO keys;
+            IF cardinality(keys) = 0 THEN
+                RETURN NULL;
+            END IF;
+            IF cardinality(keys) > 10000 THEN
+                what := 'all';
+                keys := ARRAY[''];
+            END IF;
+        END IF;
+        UPDATE state SET value = (value::bigint + 1)::text WHERE key = 'epoch'
+            RETURNING value::bigint INTO reached;
+        INSERT INTO change
+            SELECT reached, what, key, made.mark
+            FROM unnest(keys) AS key, (SELECT gen_random_uuid() AS mark OFFSET 0) AS made;
+        IF reached % 256 = 0 THEN
+            DELETE FROM change WHERE epoch < reached - 16384;
+        END IF;
+        PERFORM pg_notify('chartgate', TG_TABLE_NAME || ' ' || reached);
+        RETURN NULL;
+    END $$;
+
+    DO $$
+    DECLARE
+        watched record;
+    BEGIN
+        FOR watched IN
+            SELECT * FROM (VALUES
+                ('person', 'person', 'uid'),
+                ('assignment', 'person', 'person_uid'),
+                ('role', 'role', 'name'),
+                ('grant', 'grant', 'id'),
+                ('policy_step', 'policy', 'subject'),
+                ('service', 'service', 'uid'),
+                ('service_token', 'service', 'service_uid'),
+                ('service_certificate', 'service', 'service_uid')
+            ) AS listed (name, kind, key_column)
+        LOOP
+            EXECUTE format(
+                'CREATE TRIGGER changed_insert AFTER INSERT ON %I '
+                'REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION changed(%L, %L)',
+                watched.name, watched.kind, watched.key_column);
+            EXECUTE format(
+                'CREATE TRIGGER changed_update AFTER UPDATE ON %I '
+                'REFERENCING NEW TABLE AS fresh OLD TABLE AS stale '
+                'FOR EACH STATEMENT EXECUTE FUNCTION changed(%L, %L)',
+                watched.name, watched.kind, watched.key_column);
+            EXECUTE format(
+                'CREATE TRIGGER changed_delete AFTER DELETE ON %I '
+                'REFERENCING OLD TABLE AS stale FOR EACH STATEMENT EXECUTE FUNCTION changed(%L, %L)',
+                watched.name, watched.kind, watched.key_column);
+            EXECUTE format(
+                'CREATE TRIGGER changed_truncate AFTER TRUNCATE ON %I '
+                'FOR EACH STATEMENT EXECUTE FUNCTION changed(%L, %L)',
+                watched.name, watched.kind, watched.key_column);
+        END LOOP;
+    END $$;
+    """,
 )
 
 EPOCH: Final = "SELECT value::bigint FROM state WHERE key = 'epoch'"
+HEAD: Final = """
+    SELECT reached, (SELECT mark::text FROM change WHERE epoch = reached LIMIT 1)
+    FROM (SELECT value::bigint AS reached FROM state WHERE key = 'epoch') AS now"""
+"""The epoch, and the mark of the change that made it: what two histories of one number differ in."""
+CHANGES: Final = """
+    SELECT epoch, kind, key, mark::text FROM change
+    WHERE epoch BETWEEN %s AND %s ORDER BY epoch LIMIT 20001"""
 ROLES: Final = "SELECT name, title, default_purpose, purposes, parents FROM role ORDER BY name"
-PERSONS: Final = """
-    SELECT uid, name, full_name, active, scram_verifier, credential_until
-    FROM person ORDER BY uid"""
-ASSIGNMENTS: Final = """
-    SELECT person_uid, role, department, valid_from, valid_until, reference, patient
-    FROM assignment ORDER BY person_uid, id"""
+
+_PERSON: Final = """
+    SELECT p.uid, p.name, p.full_name, p.active, p.scram_verifier,
+           timestamptz_send(p.credential_until), a.times, a.words
+    FROM person p LEFT JOIN ("""
+_PACKED: Final = """
+        SELECT person_uid,
+               string_agg(int8send(id) || timestamptz_send(valid_from)
+                   || timestamptz_send(coalesce(valid_until, 'infinity')), '') AS times,
+               string_agg(role || coalesce(E'\\x1f' || department, '')
+                   || coalesce(E'\\x1d' || reference, '')
+                   || coalesce(E'\\x1c' || patient, ''), E'\\x1e') AS words
+        FROM assignment"""
+PEOPLE: Final = f"{_PERSON}{_PACKED} GROUP BY person_uid) a ON a.person_uid = p.uid"
+"""Everybody, one row each; the assignments packed by the server, in no order."""
+SOME_PEOPLE: Final = (
+    f"{_PERSON}{_PACKED} WHERE person_uid = ANY(%s) GROUP BY person_uid) a "
+    "ON a.person_uid = p.uid WHERE p.uid = ANY(%s)"
+)
+GRANTS: Final = """
+    SELECT id, person_uid, policy, valid_until, entry, proof FROM "grant"
+    WHERE revoked_at IS NULL AND valid_until > now()"""
+SERVICES: Final = """
+    SELECT uid, name, active, scope::text FROM service ORDER BY uid"""
+TOKENS: Final = """
+    SELECT id, service_uid, digest, valid_until FROM service_token
+    WHERE revoked_at IS NULL AND valid_until > now()"""
+CERTIFICATES: Final = """
+    SELECT service_uid, fingerprint, subject FROM service_certificate
+    WHERE revoked_at IS NULL"""

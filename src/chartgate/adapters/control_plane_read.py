@@ -1,0 +1,218 @@
+"""Reading the control plane: everything at a start, afterwards what changed.
+
+Rules kept: what makes up a snapshot is read in one transaction that sees one instant (REPEATABLE
+READ); only an unbroken row of recorded changes, from the very change that was read last, is followed;
+else everything is read again. People come as a stream, each with her assignments packed by the
+server.
+"""
+
+import asyncio
+import struct
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+
+from chartgate.adapters import control_plane_schema as schema
+from chartgate.adapters.control_plane_people import StoredPerson
+from chartgate.adapters.control_plane_services import Services, build_services
+from chartgate.adapters.control_plane_snapshot import (
+    ControlPlaneSnapshot,
+    GrantRow,
+    build_snapshot,
+    next_snapshot,
+    stored_person,
+)
+
+Head = tuple[int, str]
+"""Epoch, and the mark of the change that made it (empty: nobody knows)."""
+
+_MOST_CHANGES: Final = 20_000
+_ONE_INSTANT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# 5,000,000 assignments are packed without touching the disk, and in any order.
+_ROOM: Final = "SET LOCAL work_mem = '256MB'; SET LOCAL jit = off"
+_COPY: Final = f"COPY ({schema.PEOPLE}) TO STDOUT (FORMAT BINARY)"
+_HEADER: Final = 19
+_INT: Final = struct.Struct(">i")
+_BREATH: Final = 500
+
+
+async def read_head(connection: psycopg.AsyncConnection) -> Head:
+    """What the control plane is at now."""
+    row = await (await connection.execute(schema.HEAD, prepare=True)).fetchone()
+    if row is None:
+        raise psycopg.DataError("the control plane holds no epoch")
+    return row[0], row[1] or ""
+
+
+async def read_all(connection: psycopg.AsyncConnection) -> ControlPlaneSnapshot:
+    """Everything, as one transaction sees it."""
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.execute(_ONE_INSTANT)
+        await cursor.execute(_ROOM)
+        epoch, mark = await read_head(connection)
+        people: list[StoredPerson] = []
+        reader = _CopyReader()
+        async with cursor.copy(_COPY) as copy:
+            async for data in copy:
+                people += reader.rows(bytes(data))
+                if len(people) % _BREATH == 0:
+                    await asyncio.sleep(0)
+        return build_snapshot(
+            epoch=epoch,
+            mark=mark,
+            loaded_at=datetime.now(UTC),
+            roles=await (await cursor.execute(schema.ROLES)).fetchall(),
+            persons=people,
+            grants=_grants(await (await cursor.execute(schema.GRANTS)).fetchall()),
+            services=await _services(cursor),
+        )
+
+
+def read_all_now(connection: psycopg.Connection) -> ControlPlaneSnapshot:
+    """The same for a command."""
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(_ONE_INSTANT)
+        cursor.execute(_ROOM)
+        row = cursor.execute(schema.HEAD).fetchone() or (0, None)
+        reader = _CopyReader()
+        with cursor.copy(_COPY) as copy:
+            people = [one for data in copy for one in reader.rows(bytes(data))]
+        return build_snapshot(
+            epoch=row[0],
+            mark=row[1] or "",
+            loaded_at=datetime.now(UTC),
+            roles=cursor.execute(schema.ROLES).fetchall(),
+            persons=people,
+            grants=_grants(cursor.execute(schema.GRANTS).fetchall()),
+            services=build_services(
+                cursor.execute(schema.SERVICES).fetchall(),
+                cursor.execute(schema.TOKENS).fetchall(),
+                cursor.execute(schema.CERTIFICATES).fetchall(),
+            ),
+        )
+
+
+async def read_since(
+    connection: psycopg.AsyncConnection, before: ControlPlaneSnapshot
+) -> ControlPlaneSnapshot | None:
+    """What changed since ``before``; None when only reading everything will do."""
+    if not before.mark and before.epoch:
+        return None
+    async with connection.transaction(), connection.cursor(binary=True) as cursor:
+        await cursor.execute(_ONE_INSTANT)
+        epoch, mark = await read_head(connection)
+        if epoch < before.epoch or not mark:
+            return None
+        await cursor.execute(schema.CHANGES, [before.epoch, epoch], prepare=True)
+        kinds = _followed(await cursor.fetchall(), before, epoch)
+        if kinds is None:
+            return None
+        people: list[StoredPerson] = []
+        if uids := kinds.get("person"):
+            listed = sorted(uids)
+            await cursor.execute(schema.SOME_PEOPLE, [listed, listed], prepare=True)
+            people = [stored_person(row) for row in await cursor.fetchall()]
+        grants: Iterable[GrantRow] = ()
+        ids = frozenset(kinds.get("grant", ()))
+        if ids:
+            await cursor.execute(f"{schema.GRANTS} AND id = ANY(%s)", [sorted(ids)], prepare=True)
+            grants = _grants(await cursor.fetchall())
+        return next_snapshot(
+            before,
+            epoch=epoch,
+            mark=mark,
+            loaded_at=datetime.now(UTC),
+            persons=people,
+            grants=grants,
+            grant_ids=ids,
+            roles=await (await cursor.execute(schema.ROLES)).fetchall()
+            if "role" in kinds
+            else None,
+            services=await _services(cursor) if "service" in kinds else None,
+            policies="policy" in kinds,
+        )
+
+
+def _followed(
+    rows: list[tuple[int, str, str, str]], before: ControlPlaneSnapshot, epoch: int
+) -> dict[str, set[str]] | None:
+    """What changed, by kind; None when the changes do not lead from ``before`` to ``epoch``."""
+    if len(rows) > _MOST_CHANGES:
+        return None
+    kinds: dict[str, set[str]] = {}
+    reached = before.epoch
+    if reached and not any(at == reached and mark == before.mark for at, _, _, mark in rows):
+        return None  # pruned, or another history
+    for at, kind, key, _ in rows:
+        if at == before.epoch:
+            continue
+        if at > reached + 1:
+            return None
+        reached = at
+        kinds.setdefault(kind, set()).add(key)
+    known = {"person", "grant", "role", "service", "policy"}
+    return kinds if reached == epoch and kinds.keys() <= known else None
+
+
+async def _services(cursor: psycopg.AsyncCursor) -> Services:
+    return build_services(
+        await (await cursor.execute(schema.SERVICES)).fetchall(),
+        await (await cursor.execute(schema.TOKENS)).fetchall(),
+        await (await cursor.execute(schema.CERTIFICATES)).fetchall(),
+    )
+
+
+def _grants(
+    rows: Iterable[tuple[str, str, str, datetime, bytes | None, str | None]],
+) -> list[GrantRow]:
+    return [
+        GrantRow(number, uid, policy, until, bytes(entry or b""), proof or "")
+        for number, uid, policy, until, entry, proof in rows
+    ]
+
+
+class _CopyReader:
+    """PostgreSQL's binary COPY format, a row at a time: header, rows of fields, an end mark."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def rows(self, data: bytes) -> Iterator[StoredPerson]:
+        """The people in one piece; libpq hands out whole rows."""
+        at = 0
+        if not self._begun:
+            self._begun, at = True, _HEADER
+        size = len(data)
+        while at < size:
+            count = int.from_bytes(data[at : at + 2], "big", signed=True)
+            at += 2
+            if count < 0:
+                return
+            fields: list[bytes | None] = []
+            for _ in range(count):
+                (length,) = _INT.unpack_from(data, at)
+                at += 4
+                if length < 0:
+                    fields.append(None)
+                else:
+                    fields.append(data[at : at + length])
+                    at += length
+            yield _person(fields)
+
+
+def _person(fields: list[bytes | None]) -> StoredPerson:
+    uid, name, full_name, active, verifier, until, times, words = fields
+    if uid is None or name is None or full_name is None:
+        raise psycopg.DataError("a person without a name")
+    return StoredPerson(
+        uid.decode(),
+        name.decode(),
+        full_name.decode(),
+        active == b"\x01",
+        None if verifier is None else verifier.decode(),
+        None if until is None else int.from_bytes(until, "big", signed=True),
+        times or b"",
+        words or b"",
+    )
