@@ -286,7 +286,7 @@ async def test_a_running_gateway_writes_the_question(world: World) -> None:
             world.state.log_dir, load_or_create_signer(world.state.log_key, "node.example/log")
         )
     )
-    async with await serve_log_socket(world.state.log_socket, writer.append):
+    async with await serve_log_socket(world.state.log_socket, writer):
         result = await asyncio.to_thread(world.run, "who", "--patient", "100-1")
         assert result.exit_code == 0, result.output
         refused = await asyncio.to_thread(world.run, "tail", password="wrong")

@@ -7,11 +7,12 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from chartgate.adapters.audit_log import Answered
 from chartgate.adapters.log_socket import NoGateway, append_through, serve_log_socket
 from chartgate.errors import LogUnavailable, Misconfigured, Refused
 from chartgate.model.event import AuditRead, NodeStopped, encode
@@ -35,12 +36,35 @@ class MemoryLog:
     def __init__(self) -> None:
         self.entries: list[bytes] = []
         self.failure: str | None = None
+        self.is_full = False
+        self.held: list[Callable[[], None]] | None = None
+        """Set to a list: answers wait there."""
 
-    async def append(self, entries: Sequence[bytes]) -> int:
+    @property
+    def size(self) -> int:
+        return len(self.entries)
+
+    checkpoint = "a checkpoint"
+
+    def submit(self, entries: Sequence[bytes], answered: Answered, *, durable: bool = True) -> None:
         if self.failure is not None:
             raise LogUnavailable(self.failure)
+        index = self.take(entries)
+        if self.held is None:
+            answered(index)
+        else:
+            self.held.append(lambda: answered(index))
+
+    def take(self, entries: Sequence[bytes]) -> int:
         self.entries += entries
         return len(self.entries) - len(entries)
+
+    async def settled(self, index: int) -> None:
+        if index >= len(self.entries):
+            raise LogUnavailable("the audit log has promised no such entry")
+
+    async def room(self) -> None:
+        self.is_full = False
 
 
 @pytest.fixture
@@ -52,7 +76,7 @@ def path(tmp_path: Path) -> Path:
 
 async def test_entries_arrive_whole_and_are_numbered(path: Path) -> None:
     log = MemoryLog()
-    async with await serve_log_socket(path, log.append):
+    async with await serve_log_socket(path, log):
         assert await asyncio.to_thread(append_through, path, [READ]) == 0
         assert await asyncio.to_thread(append_through, path, [READ, READ]) == 1
     assert log.entries == [READ] * 3
@@ -60,32 +84,32 @@ async def test_entries_arrive_whole_and_are_numbered(path: Path) -> None:
 
 
 async def test_the_socket_is_closed_to_others(path: Path) -> None:
-    async with await serve_log_socket(path, MemoryLog().append):
+    async with await serve_log_socket(path, MemoryLog()):
         assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_an_open_folder_is_refused(path: Path) -> None:
     path.parent.chmod(0o755)
     with pytest.raises(Misconfigured, match="open to others"):
-        await serve_log_socket(path, MemoryLog().append)
+        await serve_log_socket(path, MemoryLog())
 
 
 async def test_a_predecessor_s_socket_is_replaced_but_nothing_else(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     log = MemoryLog()
-    async with await serve_log_socket(path, log.append):
+    async with await serve_log_socket(path, log):
         await asyncio.to_thread(append_through, path, [READ])
     path.write_text("precious")
     with pytest.raises(Misconfigured, match="not a socket"):
-        await serve_log_socket(path, log.append)
+        await serve_log_socket(path, log)
     assert path.read_text() == "precious"
 
 
 async def test_a_log_that_cannot_be_written_is_said_so(path: Path) -> None:
     log = MemoryLog()
     log.failure = "disk full"
-    async with await serve_log_socket(path, log.append):
+    async with await serve_log_socket(path, log):
         with pytest.raises(LogUnavailable, match="disk full"):
             await asyncio.to_thread(append_through, path, [READ])
 
@@ -101,7 +125,7 @@ async def test_a_log_that_cannot_be_written_is_said_so(path: Path) -> None:
 )
 async def test_nothing_but_a_question_s_own_event_is_taken(path: Path, entry: bytes) -> None:
     log = MemoryLog()
-    async with await serve_log_socket(path, log.append):
+    async with await serve_log_socket(path, log):
         with pytest.raises(Refused):
             await asyncio.to_thread(append_through, path, [entry])
         with pytest.raises(Refused):
@@ -112,7 +136,7 @@ async def test_nothing_but_a_question_s_own_event_is_taken(path: Path, entry: by
 @pytest.mark.parametrize("frame", [struct.pack(">I", 2**31), b"\x00\x00\x00\x02{]", b"\x00"])
 async def test_a_hostile_frame_ends_its_own_conversation_alone(path: Path, frame: bytes) -> None:
     log = MemoryLog()
-    async with await serve_log_socket(path, log.append):
+    async with await serve_log_socket(path, log):
         reader, writer = await asyncio.open_unix_connection(str(path))
         writer.write(frame)
         await writer.drain()
@@ -155,7 +179,7 @@ async def test_another_user_is_not_heard() -> None:
     log = MemoryLog()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.sock"
-        async with await serve_log_socket(path, log.append):
+        async with await serve_log_socket(path, log):
             # the folder keeps others out; opened here to see that the kernel is asked as well
             path.parent.chmod(0o711)
             path.chmod(0o666)

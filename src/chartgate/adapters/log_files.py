@@ -154,6 +154,11 @@ class LogFiles:
         return self._checkpoint
 
     @property
+    def origin(self) -> str:
+        """Origin line of its checkpoints."""
+        return self._signer.name
+
+    @property
     def is_poisoned(self) -> bool:
         """Whether every further append is refused."""
         return self._broken is not None

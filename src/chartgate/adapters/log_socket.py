@@ -1,10 +1,17 @@
-"""Appending to the log of a running gateway: one writer per node, reached by a Unix socket.
+"""The door of the log's one writer: workers, commands and applications append through it.
 
-Rules kept: the socket is 0600 in a folder of mode 0700, and the kernel, not the caller, says who
-is calling: only this process's own user or root is heard. A frame is a 32-bit big-endian length
-and that many bytes of JSON, at most 1 MiB; every entry must decode as an event of a kind this
-socket takes, so nobody slips a decision into the log from outside the gate. The answer is sent
-after the entries are on disk; a caller that gets no answer must act as if nothing was recorded.
+Rules kept:
+
+- The kernel, not the caller, says who is calling. The socket is 0600 in a folder of mode 0700: this
+  process's own user and root are heard as worker, gateway or command. Another user is heard at all
+  only where applications are let in (``AppDoor``), only as ``app``, and after her service token was
+  accepted.
+- Each kind of caller may write only its own kinds of event (``log_admission``): nobody slips a
+  decision into the log from outside.
+- An answer is sent after the entries are on disk; a caller that gets no answer must act as if
+  nothing was recorded.
+- Nobody starves the others: bytes under way are bounded for each caller, whoever does not read her
+  answers is dropped, a frame has at most 1 MiB.
 """
 
 import asyncio
@@ -12,72 +19,79 @@ import contextlib
 import logging
 import socket
 import stat
-import struct
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from os import geteuid
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from os import chown, geteuid
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 
-from chartgate.errors import ChartgateError, LogUnavailable, Misconfigured, Refused
-from chartgate.model.event import (
-    AuditRead,
-    Event,
-    LoginRefused,
-    PolicyStep,
-    PolicyStepRefused,
-    decode,
+from chartgate.adapters.audit_log import Committer
+from chartgate.adapters.log_admission import Admission, AppDoor
+from chartgate.adapters.log_frames import (
+    VERSION,
+    Frames,
+    Hello,
+    Malformed,
+    Op,
+    Status,
+    Welcome,
+    answer,
+    failure,
+    framed,
+    pack_head,
+    pack_number,
+    taken_apart,
+    unpack_entries,
+    unpack_number,
 )
+from chartgate.adapters.log_link import NoGateway, append_through
+from chartgate.adapters.log_peer import peer_uid
+from chartgate.errors import ChartgateError, LogUnavailable, Misconfigured, Refused
 
-Append = Callable[[Sequence[bytes]], Awaitable[int]]
+__all__ = ["AppDoor", "LogSocket", "NoGateway", "append_through", "serve_log_socket"]
 
-MAX_FRAME: Final = 1 << 20
-_IDLE_SECONDS: Final = 10.0
+MAX_UNDER_WAY: Final = 4 << 20
+"""Bytes of one caller that may wait for the disk at once."""
+_SMALL: Final = 64
+"""What a request counts for beside its entries."""
+MAX_CALLERS: Final = 256
+MAX_UNREAD: Final = 256 << 10
+_GREETING_SECONDS: Final = 10.0
 _GRACE_SECONDS: Final = 1.0
-_LENGTH: Final = struct.Struct(">I")
 _PATH_LIMIT: Final = 103
 
 _logger = logging.getLogger(__name__)
 
 
-class _Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    append: tuple[bytes, ...]
-
-
-class _Answer(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    index: int = -1
-    error: str = ""
-    unavailable: bool = False
-
-
-class NoGateway(LogUnavailable):
-    """Nobody listens at the socket: the log may be opened directly."""
-
-    code = "no_gateway"
-
-
 class LogSocket:
     """A listening socket; close it to stop taking entries."""
 
-    def __init__(
-        self, server: asyncio.Server, path: Path, conversations: "set[asyncio.Task[Any]]"
-    ) -> None:
-        self._server = server
-        self._path = path
-        self._conversations = conversations
+    def __init__(self, path: Path, log: Committer, node: str, origin: str, door: AppDoor | None):
+        """Use ``serve_log_socket``."""
+        self.path = path
+        self.log = log
+        self.node = node
+        self.origin = origin
+        self.door = door
+        self.callers: set[_Caller] = set()
+        self.beside: set[asyncio.Task[None]] = set()
+        self.server: asyncio.Server | None = None
+        self.is_closing = False
 
     async def close(self) -> None:
-        """Stop listening, let conversations under way end, remove the socket."""
-        self._server.close()
-        under_way = tuple(self._conversations)
-        if under_way:
-            await asyncio.wait(under_way, timeout=_GRACE_SECONDS)
-            for task in under_way:
-                task.cancel()
-            await asyncio.wait(under_way)
-        _remove(self._path)
+        """Stop listening, answer what is under way, remove the socket."""
+        self.is_closing = True
+        if self.server is not None:
+            self.server.close()
+        ends = [caller.finish() for caller in tuple(self.callers)]
+        if ends:
+            await asyncio.wait(ends, timeout=_GRACE_SECONDS)
+            for caller in tuple(self.callers):
+                caller.drop()
+            await asyncio.wait(ends)
+        self.path.unlink(missing_ok=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,113 +101,271 @@ class LogSocket:
 
 
 async def serve_log_socket(
-    path: Path,
-    append: Append,
-    *,
-    kinds: tuple[type[Event], ...] = (AuditRead, LoginRefused, PolicyStep, PolicyStepRefused),
+    path: Path, log: Committer, *, node: str = "", origin: str = "", door: AppDoor | None = None
 ) -> LogSocket:
-    """Listen at ``path`` and hand what arrives to ``append``, which answers once it is on disk.
+    """Listen at ``path`` for ``log``.
 
-    The caller holds the instance's lock: a socket left there by a predecessor is removed.
+    The caller holds the log's lock: a socket left there by a predecessor is removed. With ``door``
+    the socket is open to its group, and applications of other users are heard.
     """
-    conversations: set[asyncio.Task[Any]] = set()
+    listening = LogSocket(path, log, node, origin, door)
+    listening.server = await asyncio.get_running_loop().create_unix_server(
+        partial(_Caller, listening), sock=_bound(path, door)
+    )
+    return listening
 
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        conversations.add(task)
+
+class _Caller(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, house: LogSocket) -> None:
+        self._house = house
+        self._log = house.log
+        self._frames = Frames()
+        self._admission: Admission | None = None
+        self._is_own = False
+        self._is_waiting = False
+        self._is_finishing = False
+        self._under_way = 0
+        self._out: list[bytes] = []
+        self._task: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=MAX_UNREAD)
+        house = self._house
+        house.callers.add(self)
+        self._is_own = peer_uid(transport.get_extra_info("socket")) in {geteuid(), 0}
+        if (not self._is_own and house.door is None) or len(house.callers) > MAX_CALLERS:
+            reason = "too many callers" if self._is_own else "a caller of another user"
+            _logger.warning("log socket: refused %s", reason)
+            transport.abort()
+            return
+        self._deadline = self._loop.call_later(_GREETING_SECONDS, transport.abort)
+        if house.is_closing:
+            self.finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._house.callers.discard(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def pause_writing(self) -> None:
+        _logger.warning("log socket: dropped a caller that does not read its answers")
+        self._transport.abort()
+
+    def finish(self) -> "asyncio.Future[None]":
+        """Take nothing more; end when everything that was taken is answered."""
+        self._is_finishing = True
+        self._end_if_done()
+        return self._ended
+
+    def drop(self) -> None:
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._frames.feed(data)
+        if not self._is_waiting:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Serve what has arrived, until there is nothing more or it is enough for now."""
         try:
-            await _converse(reader, writer, append, kinds)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # the caller went away, or stopped in the middle of a frame
-        finally:
-            conversations.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            while not (self._is_waiting or self._is_finishing):
+                frame = self._frames.next()
+                if frame is None:
+                    return
+                if self._admission is None:
+                    self._greet(frame)
+                else:
+                    self._serve(frame)
+        except Malformed as exc:
+            _logger.warning("log socket: %s", exc)
+            self._transport.abort()
 
-    server = await asyncio.start_unix_server(converse, sock=_bound(path))
-    return LogSocket(server, path, conversations)
+    # greeting
 
-
-def append_through(path: Path, entries: Sequence[bytes], *, timeout: float = 10.0) -> int:
-    """Append through the running gateway; answers the index of the first entry.
-
-    Raises ``NoGateway`` when nobody listens; any other ``LogUnavailable`` means that the entries
-    may or may not be in the log, and that nothing may be released.
-    """
-    frame = msgspec.json.encode(_Ask(tuple(entries)))
-    if len(frame) > MAX_FRAME:
-        raise Refused("too many bytes for one append")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        link.settimeout(timeout)
+    def _greet(self, frame: bytes) -> None:
         try:
-            link.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NoGateway("no gateway is running here") from None
-        except OSError as exc:
-            raise LogUnavailable(f"the gateway's log socket: {exc.strerror or exc}") from exc
-        if _peer_uid(link) not in {geteuid(), 0}:
-            raise LogUnavailable("the log socket is served by another user")
-        try:
-            link.sendall(_LENGTH.pack(len(frame)) + frame)
-            (length,) = _LENGTH.unpack(_receive(link, _LENGTH.size))
-            if length > MAX_FRAME:
-                raise LogUnavailable("the gateway's answer is not understood")
-            answer = msgspec.json.decode(_receive(link, length), type=_Answer)
-        except (OSError, EOFError) as exc:
-            raise LogUnavailable("the gateway did not confirm the log entry") from exc
+            hello = msgspec.json.decode(frame, type=Hello)
         except msgspec.MsgspecError as exc:
-            raise LogUnavailable("the gateway's answer is not understood") from exc
-    if answer.error or answer.index < 0:
-        raise (LogUnavailable if answer.unavailable else Refused)(answer.error or "no index")
-    return answer.index
+            raise Malformed("a greeting that is not understood") from exc
+        if hello.v != VERSION:
+            self._turn_away(Refused(f"the log socket speaks version {VERSION}, not {hello.v}"))
+        elif hello.kind == "app":
+            self._wait_for(self._greet_app(hello.token))
+        elif not self._is_own:
+            self._turn_away(Refused("another user is heard as an application alone"))
+        else:
+            try:
+                self._welcome(Admission.of(hello.kind, self._house.node))
+            except Refused as exc:
+                self._turn_away(exc)
+
+    async def _greet_app(self, token: str) -> None:
+        door = self._house.door
+        try:
+            if door is None:
+                raise Refused("applications are not let in here")
+            uid = await door.verify(token)
+            if not uid:
+                raise Refused("the service token is not accepted")
+            self._welcome(Admission.of_app(uid, self._house.node, door))
+        except ChartgateError as exc:
+            self._turn_away(exc)
+
+    def _welcome(self, admission: Admission) -> None:
+        self._admission = admission
+        if self._deadline is not None:
+            self._deadline.cancel()
+        house, log = self._house, self._log
+        said = Welcome(
+            VERSION, house.origin, house.node, log.size, log.checkpoint, admission.service
+        )
+        self._transport.write(framed(msgspec.json.encode(said)))
+
+    def _turn_away(self, exc: ChartgateError) -> None:
+        said = Welcome(error=str(exc), unavailable=isinstance(exc, LogUnavailable))
+        self._transport.write(framed(msgspec.json.encode(said)))
+        self._transport.close()
+        self._is_waiting = True
+
+    # requests
+
+    def _serve(self, frame: bytes) -> None:
+        op, number, body = taken_apart(frame)
+        try:
+            match op:
+                case Op.APPEND | Op.RELAXED | Op.PLACE:
+                    assert self._admission is not None
+                    entries = self._admission.admitted(
+                        unpack_entries(body), durable=op != Op.RELAXED
+                    )
+                    if self._log.is_full:
+                        self._wait_for(self._wait_for_room(op, number, entries))
+                    else:
+                        self._put(op, number, entries)
+                case Op.SETTLE:
+                    index = unpack_number(body)
+                    self._charge(_SMALL)
+                    self._wait_beside(self._settle(index, number))
+                case Op.HEAD:
+                    size, checkpoint = self._log.size, self._log.checkpoint
+                    self._say(answer(Status.OK, number, pack_head(size, checkpoint)))
+                case _:
+                    raise Malformed("a request of no known kind")
+        except Malformed:
+            raise
+        except ChartgateError as exc:
+            self._say(failure(exc, number))
+
+    def _put(self, op: int, number: int, entries: Sequence[bytes]) -> None:
+        if op == Op.PLACE:
+            index = self._log.take(entries)
+            self._say(answer(Status.OK, number, pack_number(index)))
+            return
+        size = sum(map(len, entries)) + _SMALL
+        self._log.submit(entries, partial(self._recorded, number, size), durable=op == Op.APPEND)
+        self._charge(size)
+
+    def _recorded(self, number: int, size: int, result: int | ChartgateError) -> None:
+        if isinstance(result, int):
+            self._say(answer(Status.OK, number, pack_number(result)))
+        else:
+            self._say(failure(result, number))
+        self._discharge(size)
+
+    async def _settle(self, index: int, number: int) -> None:
+        try:
+            await self._log.settled(index)
+            self._say(answer(Status.OK, number, pack_number(self._log.size)))
+        except ChartgateError as exc:
+            self._say(failure(exc, number))
+        finally:
+            self._discharge(_SMALL)
+
+    async def _wait_for_room(self, op: int, number: int, entries: Sequence[bytes]) -> None:
+        try:
+            await self._log.room()
+            self._put(op, number, entries)
+        except ChartgateError as exc:
+            self._say(failure(exc, number))
+
+    # waiting and answering
+
+    def _charge(self, size: int) -> None:
+        self._under_way += size
+        if self._under_way > MAX_UNDER_WAY and not self._is_waiting:
+            self._is_waiting = True
+            self._transport.pause_reading()
+
+    def _discharge(self, size: int) -> None:
+        was_over = self._under_way > MAX_UNDER_WAY
+        self._under_way -= size
+        if was_over and self._under_way <= MAX_UNDER_WAY and self._task is None:
+            self._resume()
+        self._end_if_done()
+
+    def _wait_for(self, step: Coroutine[None, None, None]) -> None:
+        """Serve nothing else of this caller until the step is done."""
+        self._is_waiting = True
+        self._transport.pause_reading()
+
+        async def stepping() -> None:
+            await step
+            self._task = None
+            if self._under_way <= MAX_UNDER_WAY:
+                self._resume()
+
+        self._task = self._loop.create_task(stepping())
+
+    def _wait_beside(self, step: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(step)
+        self._house.beside.add(task)
+        task.add_done_callback(self._house.beside.discard)
+
+    def _resume(self) -> None:
+        if self._transport.is_closing():
+            return
+        self._is_waiting = False
+        self._transport.resume_reading()
+        self._go_on()
+
+    def _say(self, data: bytes) -> None:
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and not self._transport.is_closing():
+            self._transport.write(b"".join(out))
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._is_finishing and not self._under_way and not self._out and self._task is None:
+            self._transport.close()
 
 
-async def _converse(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    append: Append,
-    kinds: tuple[type[Event], ...],
-) -> None:
-    caller = _peer_uid(writer.get_extra_info("socket"))
-    if caller not in {geteuid(), 0}:
-        _logger.warning("log socket: refused a caller of another user")
-        return
-    while True:
-        async with asyncio.timeout(_IDLE_SECONDS):
-            (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-            if length > MAX_FRAME:
-                return
-            frame = await reader.readexactly(length)
-        answer = msgspec.json.encode(await _answer(frame, append, kinds))
-        writer.write(_LENGTH.pack(len(answer)) + answer)
-        await writer.drain()
-
-
-async def _answer(frame: bytes, append: Append, kinds: tuple[type[Event], ...]) -> _Answer:
-    try:
-        entries = msgspec.json.decode(frame, type=_Ask).append
-        events = [decode(entry) for entry in entries]
-    except msgspec.MsgspecError:
-        return _Answer(error="not a log entry of a version this gateway knows")
-    if not entries:
-        return _Answer(error="nothing to append")
-    for event in events:
-        if not isinstance(event, kinds):
-            return _Answer(error="events of this kind are written by the gate alone")
-    try:
-        return _Answer(index=await append(entries))
-    except ChartgateError as exc:
-        return _Answer(error=str(exc), unavailable=isinstance(exc, LogUnavailable))
-
-
-def _bound(path: Path) -> socket.socket:
+def _bound(path: Path, door: AppDoor | None) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _check_place(path)
+        _check_place(path, door)
         listening.bind(str(path))
-        path.chmod(0o600)  # before listening: nobody can connect yet
+        # before listening: nobody can connect yet
+        if door is not None and door.group is not None:
+            chown(path, -1, door.group)
+            path.chmod(0o660)
+        else:
+            path.chmod(0o600)
     except OSError as exc:
         listening.close()
         raise Misconfigured(f"cannot listen at {path}: {exc.strerror}") from exc
@@ -203,39 +375,16 @@ def _bound(path: Path) -> socket.socket:
     return listening
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-def _check_place(path: Path) -> None:
+def _check_place(path: Path, door: AppDoor | None) -> None:
     if len(str(path).encode()) > _PATH_LIMIT:
         raise Misconfigured(f"the path of a Unix socket has at most {_PATH_LIMIT} bytes: {path}")
-    folder = path.parent.stat()
-    if folder.st_uid != geteuid() or stat.S_IMODE(folder.st_mode) & 0o077:
-        raise Misconfigured(f"the folder {path.parent} is open to others: chmod 0700 it")
+    folder, open_to = path.parent.stat(), 0o077
+    if door is not None and door.group is not None:
+        open_to = 0o027  # its group may pass and look, nobody else, and nobody may put things there
+    if folder.st_uid != geteuid() or stat.S_IMODE(folder.st_mode) & open_to:
+        mode = 0o777 & ~open_to
+        raise Misconfigured(f"the folder {path.parent} is open to others: chmod {mode:04o} it")
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise Misconfigured(f"{path} is in the way and is not a socket")
         path.unlink()
-
-
-def _peer_uid(link: socket.socket) -> int:
-    """The user at the other end, as the kernel knows it."""
-    if sys.platform == "darwin":
-        # struct xucred of <sys/ucred.h>: version, uid, …; SOL_LOCAL = 0, LOCAL_PEERCRED = 1
-        found: tuple[int, int] = struct.unpack_from("=II", link.getsockopt(0, 1, 76))
-        return found[1]
-    pid_uid_gid = struct.Struct("=iII")
-    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, pid_uid_gid.size)
-    uid: int = pid_uid_gid.unpack(credentials)[1]
-    return uid
-
-
-def _receive(link: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        part = link.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return bytes(data)

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from chartgate.adapters.audit_log import Answered
 from chartgate.adapters.log_files import Commit, LogFiles, Packed, check_entries
 from chartgate.errors import ChartgateError, LogUnavailable
 
@@ -41,7 +42,8 @@ class _Waiting:
     entries: tuple[bytes, ...]
     size: int
     first: int
-    done: "asyncio.Future[int] | None"
+    answered: Answered | None
+    durable: bool = True
 
 
 class LogWriter:
@@ -78,21 +80,49 @@ class LogWriter:
         """The signed checkpoint over them."""
         return self._files.checkpoint
 
-    async def append(self, entries: Sequence[bytes]) -> int:
-        """The index of the first of these entries, once they are on the medium."""
+    @property
+    def origin(self) -> str:
+        """Origin line of the log's checkpoints."""
+        return self._files.origin
+
+    @property
+    def is_full(self) -> bool:
+        """Whether an append would have to wait for room."""
+        return self._queued >= self._max_queued or self._queued_bytes >= MAX_QUEUED_BYTES
+
+    async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
+        """The index of the first of these entries, once they are on the medium.
+
+        With ``durable=False``, once they are written: on the medium within 5 ms.
+        """
         check_entries(entries)
         self._check_usable()
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if self._is_full or self._turn.locked():
+        answered = partial(_resolve, done)
+        if self.is_full or self._turn.locked():
             async with self._turn:  # first come, first served
-                while self._is_full and self._failure is None and not self._closing:
-                    self._room.clear()
-                    await self._room.wait()
-                self._check_usable()
-                self._put(entries, done)
+                await self._wait_for_room()
+                self._put(entries, answered, durable=durable)
         else:
-            self._put(entries, done)
+            self._put(entries, answered, durable=durable)
         return await done
+
+    def submit(self, entries: Sequence[bytes], answered: Answered, *, durable: bool = True) -> None:
+        """As ``append``; calls back, and does not wait for room: see ``is_full``."""
+        check_entries(entries)
+        self._check_usable()
+        self._put(entries, answered, durable=durable)
+
+    def take(self, entries: Sequence[bytes]) -> int:
+        """As ``place``; does not wait for room: see ``is_full``."""
+        check_entries(entries)
+        self._check_usable()
+        return self._put(entries, None)
+
+    async def room(self) -> None:
+        """Returns once the queue has room; who waits is served in the order of coming."""
+        async with self._turn:
+            await self._wait_for_room()
 
     async def place(self, entries: Sequence[bytes]) -> int:
         """Give entries their place in the log and go on; answers the index of the first.
@@ -101,12 +131,8 @@ class LogWriter:
         """
         check_entries(entries)
         self._check_usable()
-        if self._is_full or self._turn.locked():
-            async with self._turn:
-                while self._is_full and self._failure is None and not self._closing:
-                    self._room.clear()
-                    await self._room.wait()
-                self._check_usable()
+        if self.is_full or self._turn.locked():
+            await self.room()
         return self._put(entries, None)
 
     async def settled(self, index: int) -> None:
@@ -130,7 +156,7 @@ class LogWriter:
         check_entries(entries)
         if self._failure is not None:
             return
-        if self._closing or self._is_full:
+        if self._closing or self.is_full:
             raise LogUnavailable("the audit log takes no entries: its queue is full or closing")
         self._put(entries, None)
 
@@ -159,9 +185,16 @@ class LogWriter:
             self._executor.shutdown(wait=True)
             self._files.close()
 
-    @property
-    def _is_full(self) -> bool:
-        return self._queued >= self._max_queued or self._queued_bytes >= MAX_QUEUED_BYTES
+    async def head(self) -> tuple[int, str]:
+        """Size, and the signed checkpoint over exactly as many entries."""
+        self._check_sound()
+        return self._files.size, self._files.checkpoint
+
+    async def _wait_for_room(self) -> None:
+        while self.is_full and self._failure is None and not self._closing:
+            self._room.clear()
+            await self._room.wait()
+        self._check_usable()
 
     def _check_sound(self) -> None:
         if self._failure is None and self._files.is_poisoned and not self._closing:
@@ -178,8 +211,11 @@ class LogWriter:
             raise LogUnavailable("the audit log takes no entries: it is closing")
         self._check_sound()
 
-    def _put(self, entries: Sequence[bytes], done: "asyncio.Future[int] | None") -> int:
-        waiting = _Waiting(tuple(entries), sum(map(len, entries)), self._next, done)
+    def _put(
+        self, entries: Sequence[bytes], answered: Answered | None, *, durable: bool = True
+    ) -> int:
+        size = sum(map(len, entries))
+        waiting = _Waiting(tuple(entries), size, self._next, answered, durable)
         self._queue.append(waiting)
         self._next += len(waiting.entries)
         self._queued += len(waiting.entries)
@@ -187,7 +223,7 @@ class LogWriter:
         loop = asyncio.get_running_loop()
         if self._task is None:
             self._task = loop.create_task(self._run(), name="audit log")
-        if done is not None or self._is_full:
+        if answered is not None or self.is_full:
             self._commit_now()
         elif self._lingering is None:
             self._lingering = loop.call_later(LINGER_SECONDS, self._commit_now)
@@ -231,7 +267,9 @@ class LogWriter:
                 commit = await self._commit(entries)
                 if commit.first_index != batch[0].first:
                     raise LogUnavailable("the audit log is not where it was said to be")
-                self._resolve(batch, commit.first_index)
+                for waiting in batch:
+                    if waiting.answered is not None:
+                        waiting.answered(waiting.first)
                 self._settle()
                 batch = []
                 self._tell(commit.first_index, entries)
@@ -266,13 +304,6 @@ class LogWriter:
             self._packing = None
             await loop.run_in_executor(self._executor, self._files.switch, done)
 
-    @staticmethod
-    def _resolve(batch: list[_Waiting], index: int) -> None:
-        for waiting in batch:
-            if waiting.done is not None and not waiting.done.done():  # else its waiter went away
-                waiting.done.set_result(index)
-            index += len(waiting.entries)
-
     def _settle(self) -> None:
         waiting, self._settling = self._settling, deque()
         for index, done in waiting:
@@ -285,15 +316,12 @@ class LogWriter:
         self._failure = failure
         if self._packing is not None:  # its failure is told by this one
             self._packing.add_done_callback(lambda done: done.cancelled() or done.exception())
-        promised: list[asyncio.Future[int] | asyncio.Future[None]] = [
-            waiting.done for waiting in (*batch, *self._queue) if waiting.done is not None
-        ]
-        promised += (done for _, done in self._settling)
-        for promise in promised:
-            if not promise.done():
-                error = LogUnavailable(str(failure))
-                error.__cause__ = failure
-                promise.set_exception(error)
+        for waiting in (*batch, *self._queue):
+            if waiting.answered is not None:
+                waiting.answered(_because(failure))
+        for _, settled in self._settling:
+            if not settled.done():
+                settled.set_exception(_because(failure))
         self._settling.clear()
         self._queue.clear()
         self._queued = self._queued_bytes = 0
@@ -306,3 +334,18 @@ class LogWriter:
             except Exception as exc:  # noqa: BLE001  a tail that fails must not stop the log
                 context = {"message": "a subscriber of the audit log failed", "exception": exc}
                 asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _resolve(done: "asyncio.Future[int]", answer: int | ChartgateError) -> None:
+    if done.done():
+        return  # its waiter went away
+    if isinstance(answer, int):
+        done.set_result(answer)
+    else:
+        done.set_exception(answer)
+
+
+def _because(failure: LogUnavailable) -> LogUnavailable:
+    error = LogUnavailable(str(failure))
+    error.__cause__ = failure
+    return error

@@ -217,7 +217,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
             port = await _listening(gateway, ready.instance)
             if port != ready.instance.port:
                 state.save_instance(msgspec.structs.replace(ready.instance, port=port))
-            log_socket = await serve_log_socket(state.log_socket, log.append)
+            log_socket = await serve_log_socket(state.log_socket, log, node=node, origin=log.origin)
             ending = asyncio.Event()
             checkpoints = asyncio.get_running_loop().create_task(
                 _keep_checkpoint(state, log, files, ending)
