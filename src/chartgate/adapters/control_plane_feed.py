@@ -23,7 +23,7 @@ from psycopg import sql
 
 from chartgate.adapters import control_plane_schema as schema
 from chartgate.adapters.control_plane import ControlPlaneUnavailable
-from chartgate.adapters.control_plane_read import read_all, read_head, read_since
+from chartgate.adapters.control_plane_read import read_apart, read_head, read_since
 from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot
 
 SWEEP_SECONDS = 5.0
@@ -87,6 +87,10 @@ class ControlPlaneFeed:
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 connection = await self._connect()
+        except psycopg.errors.UndefinedTable as exc:
+            raise ControlPlaneUnavailable(
+                "the control plane's tables are not those of this version"
+            ) from exc
         except (psycopg.Error, TimeoutError) as exc:
             raise ControlPlaneUnavailable("the control plane's database cannot be reached") from exc
         self._task = asyncio.create_task(self._keep_up(connection), name="control-plane-feed")
@@ -170,7 +174,7 @@ class ControlPlaneFeed:
             if fresh is None:
                 asked_at = asyncio.get_running_loop().time()
                 async with asyncio.timeout(LOAD_SECONDS):
-                    fresh = await read_all(connection)
+                    fresh = await asyncio.to_thread(read_apart, self._conninfo)
             self._snapshot = fresh
             if before is not None and self._on_change is not None:
                 self._on_change(fresh)

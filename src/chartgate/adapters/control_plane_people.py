@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, overload
 
 from chartgate.adapters.control_plane_table import SharedTable
 from chartgate.model.principal import Assignment, Person
@@ -28,6 +28,7 @@ _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 R = TypeVar("R")
+D = TypeVar("D")
 
 
 class StoredPerson:
@@ -113,10 +114,21 @@ class View(Mapping[str, R], Generic[R]):
 class PeopleView(View[Person]):
     """People by login name."""
 
-    __slots__ = ("_holder",)
+    __slots__ = ()
 
     def __init__(self, table: SharedTable[StoredPerson], holder: Holder) -> None:
         super().__init__(table, holder.person)
+
+    @overload
+    def get(self, key: str, /) -> Person | None: ...
+    @overload
+    def get(self, key: str, /, default: Person) -> Person: ...
+    @overload
+    def get(self, key: str, /, default: D) -> Person | D: ...
+    def get(self, key: str, /, default: D | None = None) -> Person | D | None:
+        """As of any mapping, but on the way of every decision."""
+        stored = self._table.get(key)
+        return default if stored is None else self._read(stored)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._table)

@@ -6,7 +6,6 @@ else everything is read again. People come as a stream, each with her assignment
 server.
 """
 
-import asyncio
 import struct
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -31,47 +30,32 @@ Head = tuple[int, str]
 _MOST_CHANGES: Final = 20_000
 _ONE_INSTANT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # 5,000,000 assignments are packed without touching the disk, and in any order.
-_ROOM: Final = "SET LOCAL work_mem = '256MB'; SET LOCAL jit = off"
+_ROOM: Final = (
+    "SET LOCAL work_mem = '256MB'; SET LOCAL jit = off; SET LOCAL statement_timeout = '60s'"
+)
 _COPY: Final = f"COPY ({schema.PEOPLE}) TO STDOUT (FORMAT BINARY)"
 _HEADER: Final = 19
 _INT: Final = struct.Struct(">i")
-_BREATH: Final = 500
 
 
 async def read_head(connection: psycopg.AsyncConnection) -> Head:
-    """What the control plane is at now."""
+    """Where the control plane is now."""
     row = await (await connection.execute(schema.HEAD, prepare=True)).fetchone()
     if row is None:
         raise psycopg.DataError("the control plane holds no epoch")
     return row[0], row[1] or ""
 
 
-async def read_all(connection: psycopg.AsyncConnection) -> ControlPlaneSnapshot:
-    """Everything, as one transaction sees it."""
-    async with connection.transaction(), connection.cursor() as cursor:
-        await cursor.execute(_ONE_INSTANT)
-        await cursor.execute(_ROOM)
-        epoch, mark = await read_head(connection)
-        people: list[StoredPerson] = []
-        reader = _CopyReader()
-        async with cursor.copy(_COPY) as copy:
-            async for data in copy:
-                people += reader.rows(bytes(data))
-                if len(people) % _BREATH == 0:
-                    await asyncio.sleep(0)
-        return build_snapshot(
-            epoch=epoch,
-            mark=mark,
-            loaded_at=datetime.now(UTC),
-            roles=await (await cursor.execute(schema.ROLES)).fetchall(),
-            persons=people,
-            grants=_grants(await (await cursor.execute(schema.GRANTS)).fetchall()),
-            services=await _services(cursor),
-        )
+def read_apart(conninfo: str) -> ControlPlaneSnapshot:
+    """Everything, by a link of its own: for a worker thread, so that an event loop goes on."""
+    with psycopg.connect(
+        conninfo, autocommit=True, connect_timeout=5, application_name="chartgate load"
+    ) as connection:
+        return read_all_now(connection)
 
 
 def read_all_now(connection: psycopg.Connection) -> ControlPlaneSnapshot:
-    """The same for a command."""
+    """Everything, as one transaction sees it."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_ONE_INSTANT)
         cursor.execute(_ROOM)
