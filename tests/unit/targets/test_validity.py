@@ -73,8 +73,43 @@ def test_what_no_clock_can_turn_has_no_bound(condition: str) -> None:
         f"context.now < (if context.now < {LATER} then {LATER} else principal.until)",
         f"context.now < (if resource.category == principal then {LATER} else principal.until)",
         f'context.now < (if action == Action::"view" then {LATER} else principal.until)',
-        "context.now < context.limit",
     ],
 )
 def test_any_other_use_of_the_clock_is_never_kept(condition: str) -> None:
     assert bound(condition) == OPAQUE
+
+
+FRESH = 'context.now.durationSince(context.signed_in) < duration("1h")'
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        f"context has signed_in && {FRESH}",
+        f"context has signed_in && context.limit == context.limit && {FRESH}",
+        f"principal.until == principal.until && context has signed_in && {FRESH}",
+        f"(context has signed_in && true) && ({FRESH})",
+    ],
+)
+def test_what_nobody_says_is_not_read(condition: str) -> None:
+    assert bound(condition) is None
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        FRESH,
+        f"context has limit && {FRESH}",
+        f"context has signed_in || {FRESH}",
+        f"!(context has signed_in) && {FRESH}",
+        f"{FRESH} && context has signed_in",
+    ],
+)
+def test_what_may_be_read_all_the_same_is_opaque(condition: str) -> None:
+    assert bound(condition) == OPAQUE
+
+
+def test_an_instant_that_was_said_holds_until_then() -> None:
+    assert bound('context.now < context.limit.offset(duration("1s"))') == NOON + 1007
+    assert bound("context.now < context.limit") == NOON + 7
+    assert bound('context.now < context.now.offset(duration("1s"))') == OPAQUE
