@@ -52,14 +52,17 @@ class Batch:
         return tuple([item for item in items if not isinstance(item, BadItem)])
 
     def placed(self, rulings: Sequence[Ruling]) -> list[Ruling | BadItem]:
-        """The answers in the order of the items, up to the one that decides."""
+        """The answers in the order of the items, up to the one that decides.
+
+        Raises ``ValueError`` for fewer rulings than that: nothing may go unanswered.
+        """
         found: list[Ruling | BadItem] = []
         waiting = iter(rulings)
         last = self.semantic.last
         for item in self.items:
             ruling = item if isinstance(item, BadItem) else next(waiting, None)
             if ruling is None:
-                break
+                raise ValueError("there are fewer rulings than questions")
             found.append(ruling)
             if last is (not isinstance(ruling, BadItem) and ruling.allowed):
                 break

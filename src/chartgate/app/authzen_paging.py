@@ -77,7 +77,7 @@ class Pager:
     def token(self, page: Page, digest: bytes) -> str:
         """The token under which ``page`` is asked for."""
         signed = _VERSION + page.limit.to_bytes(2) + (page.after or "").encode()
-        return urlsafe_b64encode(self._mac(signed, digest) + signed).rstrip(b"=").decode()
+        return _text(self._mac(signed, digest) + signed)
 
     def _mac(self, signed: bytes, digest: bytes) -> bytes:
         return hmac.digest(self._key, b"chartgate page 1\n" + digest + signed, "sha256")[:_MAC]
@@ -89,10 +89,16 @@ class Pager:
             data = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except (NotBase64, ValueError):
             raise BadPage(_NOT_OURS) from None
+        if _text(data) != token:
+            raise BadPage(_NOT_OURS)  # base64 has other spellings of the same bytes
         mac, signed = data[:_MAC], data[_MAC:]
         if not hmac.compare_digest(mac, self._mac(signed, digest)):
             raise BadPage(_NOT_OURS)
         return Page(int.from_bytes(signed[1:3]), signed[3:].decode())
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 _NOT_OURS: Final = "page.token: is not one of this query"
