@@ -1,0 +1,93 @@
+"""Who is next, and who is not let in: one queue for everything a worker decides.
+
+The rules kept under overload: whoever would wait longer than ``queue_seconds`` is refused at once,
+before a byte of the question is parsed, so that whoever is let in is answered in time; first come,
+first served; what is under way has an end, for a log that does not answer must not hold memory.
+
+Sockets are read between turns: a turn lasts at most ``TURN_SECONDS``.
+"""
+
+import asyncio
+from collections import deque
+from time import perf_counter
+from typing import Final, Protocol
+
+from chartgate.adapters.decision_limits import Limits
+from chartgate.adapters.decision_metrics import Metrics
+
+TURN_SECONDS: Final = 0.002
+_WEIGHT: Final = 0.02
+
+
+class Ticket(Protocol):
+    """A request that was read whole."""
+
+    arrived: float
+    weight: int
+    """What it is expected to cost, in bytes of its question."""
+
+    def begin(self) -> None:
+        """Its turn has come."""
+
+    def give_up(self) -> None:
+        """It waited too long; answer so."""
+
+
+class Turns:
+    """The queue of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, metrics: Metrics) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._metrics = metrics
+        self._waiting: deque[Ticket] = deque()
+        self._weight = 0
+        self._is_due = False
+        self._per_byte = 0.1e-6  # learned: what a byte of question costs
+        self.under_way: dict[object, float] = {}
+        """Decisions begun and not answered, with the time they began, oldest first."""
+
+    def admits(self, now: float) -> bool:
+        """Whether another request may come in; cheap, asked before it is parsed."""
+        if len(self.under_way) >= self._limits.in_flight:
+            return False
+        if not self._waiting:
+            return True
+        if now - self._waiting[0].arrived > self._limits.queue_seconds:
+            return False
+        return self._weight * self._per_byte <= self._limits.queue_seconds
+
+    def enter(self, ticket: Ticket) -> None:
+        """Wait for one's turn."""
+        self._waiting.append(ticket)
+        self._weight += ticket.weight
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._run)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return not self._waiting and not self.under_way
+
+    def _run(self) -> None:
+        waiting, record = self._waiting, self._metrics.stages["wait"].add
+        began = now = perf_counter()
+        done = 0
+        while waiting and now - began < TURN_SECONDS:
+            ticket = waiting.popleft()
+            self._weight -= ticket.weight
+            waited = now - ticket.arrived
+            record(waited)
+            # let in by an estimate that was wrong: late answers are of no use to anybody
+            if waited > 5 * self._limits.queue_seconds:
+                ticket.give_up()
+            else:
+                ticket.begin()
+            done += ticket.weight
+            now = perf_counter()
+        if done:
+            self._per_byte += _WEIGHT * ((now - began) / done - self._per_byte)
+        self._is_due = bool(waiting)
+        if waiting:
+            self._loop.call_soon(self._run)
