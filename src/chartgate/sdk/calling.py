@@ -1,0 +1,110 @@
+"""How often, how long and with which token a question is put: the plan of one call, without I/O.
+
+The rules kept: a call ends at its deadline, whatever the other side does. It is put again only when
+no answer came or the service said "not now" (503): a decision is idempotent, each attempt that
+arrives is recorded. A token that is no longer taken (401) is read anew, once: tokens are rotated
+with two valid at a time. There is no other way to a second attempt.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from chartgate.sdk.errors import QuestionRefused, Unavailable
+from chartgate.sdk.token import Token
+
+DEADLINE: Final = 2.0
+"""Seconds for one call with all of its attempts."""
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+
+
+class NoReply(Exception):
+    """A connection was refused, broke or timed out: nothing was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as transports send it: ``op`` is the path below ``/access/v1/``."""
+
+    op: str
+    body: Any
+    request_id: str
+    trace: str = ""
+    """W3C ``traceparent`` of whoever asks, passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: a status as of HTTP, and the JSON value, ``None`` if it is none."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Send the call with this token and wait so long; answer a ``Reply``, or ``None`` for none."""
+
+    call: Call
+    token: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait so long."""
+
+    seconds: float
+
+
+class Clock(Protocol):
+    """Seconds that only go forward, and a number from 0 to 1 that nobody foresees."""
+
+    def now(self) -> float: ...
+    def jitter(self) -> float: ...
+
+
+T = TypeVar("T")
+Calling = Generator[Attempt | Pause, Reply | None, T]
+
+
+def calling(clock: Clock, call: Call, token: Token, seconds: float) -> Calling[Any]:
+    """The attempts of one call; returns the JSON value of a 200.
+
+    Raises ``Unavailable`` when there was none in time, ``QuestionRefused`` when the service takes
+    the question from nobody, or not from us.
+    """
+    ends = clock.now() + seconds
+    pause, reread, last = _FIRST_PAUSE, False, "no answer"
+    while (left := ends - clock.now()) > 0:
+        reply = yield Attempt(call, token.value(), left)
+        if reply is None:
+            last = "it could not be reached"
+        elif reply.status == 200:
+            return reply.body
+        elif reply.status == 401 and not reread and token.reread():
+            reread = True
+            continue
+        elif reply.status in (400, 401, 403, 404, 413, 415, 422):
+            raise QuestionRefused(_told(reply))
+        else:
+            last = f"it answered {reply.status}"
+            if reply.status != 503:
+                break
+        # Full jitter: many that were cut off at the same time do not come back at the same time.
+        rest = pause * clock.jitter()
+        pause = min(pause * 2, _LONGEST_PAUSE)
+        if clock.now() + rest >= ends:
+            break
+        yield Pause(rest)
+    raise Unavailable(f"the decision service gave no answer: {last}")
+
+
+def _told(reply: Reply) -> str:
+    """Why, as the service says; its words hold nothing of what was asked."""
+    body = reply.body
+    for key in ("message", "error"):
+        if isinstance(body, dict) and isinstance(body.get(key), str):
+            return f"the decision service refused the question ({reply.status}): {body[key]}"
+    return f"the decision service refused the question ({reply.status})"

@@ -1,0 +1,157 @@
+"""The service over HTTPS, by httpx (``pip install 'chartgate[sdk]'``).
+
+The rule kept: the service's certificate is always verified; a ``ca`` file says whom to trust beside
+nobody else. Without TLS only this machine itself is spoken to: a token does not travel in clear.
+Redirects are not followed and proxies of the environment not used: the address is what was said.
+"""
+
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from chartgate.sdk.calling import Call, NoReply, Reply
+from chartgate.sdk.errors import Misused
+
+if TYPE_CHECKING:
+    from httpx import AsyncClient, Client, Response
+
+_BASE: Final = "/access/v1/"
+_MOST_CONNECTIONS: Final = 64
+
+
+class Https:
+    """Blocking."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca: str | Path | None = None,
+        certificate: tuple[str | Path, str | Path] | None = None,
+    ) -> None:
+        httpx = _httpx()
+        self._failures: Final = (httpx.HTTPError, httpx.StreamError, OSError)
+        self._client: Final[Client] = httpx.Client(**_settings(url, ca, certificate))
+
+    def exchange(self, call: Call, token: str, seconds: float) -> Reply:
+        try:
+            answer = self._client.post(
+                _BASE + call.op,
+                content=msgspec.json.encode(call.body),
+                headers=_headers(call, token),
+                timeout=seconds,
+            )
+        except self._failures as exc:
+            raise NoReply(type(exc).__name__) from exc
+        return _reply(answer)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class AsyncHttps:
+    """The same for asyncio."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca: str | Path | None = None,
+        certificate: tuple[str | Path, str | Path] | None = None,
+    ) -> None:
+        httpx = _httpx()
+        self._failures: Final = (httpx.HTTPError, httpx.StreamError, OSError)
+        self._client: Final[AsyncClient] = httpx.AsyncClient(**_settings(url, ca, certificate))
+
+    async def exchange(self, call: Call, token: str, seconds: float) -> Reply:
+        try:
+            answer = await self._client.post(
+                _BASE + call.op,
+                content=msgspec.json.encode(call.body),
+                headers=_headers(call, token),
+                timeout=seconds,
+            )
+        except self._failures as exc:
+            raise NoReply(type(exc).__name__) from exc
+        return _reply(answer)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ImportError:
+        raise Misused(
+            "HTTPS to the decision service needs httpx: pip install 'chartgate[sdk]' "
+            "(its Unix socket and the embedded engine need nothing)"
+        ) from None
+    return httpx
+
+
+def _settings(
+    url: str, ca: str | Path | None, certificate: tuple[str | Path, str | Path] | None
+) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
+        raise Misused("the address of the decision service is https://host:port or unix:/path")
+    if parts.username or parts.password:
+        raise Misused("the address of the decision service holds no password: give a token")
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+        raise Misused("without TLS only this machine's own address is spoken to: use https://")
+    httpx = _httpx()
+    return {
+        "base_url": url.rstrip("/"),
+        "verify": _trust(ca, certificate) if parts.scheme == "https" else True,
+        "trust_env": False,
+        "follow_redirects": False,
+        "limits": httpx.Limits(
+            max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS
+        ),
+    }
+
+
+def _trust(
+    ca: str | Path | None, certificate: tuple[str | Path, str | Path] | None
+) -> ssl.SSLContext:
+    try:
+        # With a file of ours the system's authorities do not count.
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certificate is not None:
+            context.load_cert_chain(*map(str, certificate))
+    except (OSError, ssl.SSLError) as exc:
+        raise Misused(f"the certificates cannot be read: {exc.strerror}") from exc
+    return context
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _headers(call: Call, token: str) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "X-Request-ID": call.request_id,
+    }
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if call.trace:
+        headers["traceparent"] = call.trace
+    return headers
+
+
+def _reply(answer: "Response") -> Reply:
+    try:
+        return Reply(answer.status_code, msgspec.json.decode(answer.content))
+    except msgspec.DecodeError:
+        return Reply(answer.status_code, None)
