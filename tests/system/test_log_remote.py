@@ -48,52 +48,49 @@ def stored(tmp_path: Path) -> list[bytes]:
 
 
 async def test_a_thousand_waiters_get_their_own_indexes(tmp_path: Path, path: Path) -> None:
-    async with writing(tmp_path, path):
-        async with await RemoteLog.open(path) as log:
-            indexes = await asyncio.gather(*(log.append([alarm(n)]) for n in range(1000)))
-            assert log.origin == "test.example/log"
-            assert log.size == 1000
-            entries = stored(tmp_path)
-            assert [entries[i] for i in indexes] == [alarm(n) for n in range(1000)]
-            size, checkpoint = await log.head()
-            assert (size, checkpoint) == LogReader(tmp_path / "log").head()
-            assert log.checkpoint == checkpoint
+    async with writing(tmp_path, path), await RemoteLog.open(path) as log:
+        indexes = await asyncio.gather(*(log.append([alarm(n)]) for n in range(1000)))
+        assert log.origin == "test.example/log"
+        assert log.size == 1000
+        entries = stored(tmp_path)
+        assert [entries[i] for i in indexes] == [alarm(n) for n in range(1000)]
+        size, checkpoint = await log.head()
+        assert (size, checkpoint) == LogReader(tmp_path / "log").head()
+        assert log.checkpoint == checkpoint
 
 
 async def test_what_is_placed_can_be_waited_for(tmp_path: Path, path: Path) -> None:
-    async with writing(tmp_path, path):
-        async with await RemoteLog.open(path) as log:
-            index = await log.place([alarm(0), alarm(1)])
-            assert index == 0
-            log.post([alarm(2)])
-            await log.settled(1)
-            assert stored(tmp_path)[:2] == [alarm(0), alarm(1)]
-            assert await log.append([alarm(3)]) == 3
-            with pytest.raises(LogUnavailable, match="no such entry"):
-                await log.settled(99)
+    async with writing(tmp_path, path), await RemoteLog.open(path) as log:
+        index = await log.place([alarm(0), alarm(1)])
+        assert index == 0
+        log.post([alarm(2)])
+        await log.settled(1)
+        assert stored(tmp_path)[:2] == [alarm(0), alarm(1)]
+        assert await log.append([alarm(3)]) == 3
+        with pytest.raises(LogUnavailable, match="no such entry"):
+            await log.settled(99)
 
 
 async def test_what_a_worker_may_not_write_is_refused_and_the_link_goes_on(
     tmp_path: Path, path: Path
 ) -> None:
     read = encode(AuditRead(at=AT, node="n1", person="p", question="q", allowed=True))
-    async with writing(tmp_path, path):
-        async with await RemoteLog.open(path) as log:
-            with pytest.raises(Refused, match="the gate alone"):
-                await log.append([read])
-            with pytest.raises(Refused, match="at most"):
-                await log.append([b"x" * 65_536])
-            with pytest.raises(Refused, match="without entries"):
-                await log.append([])
-            with pytest.raises(Refused, match="too many bytes"):
-                await log.append([b"x" * 65_535] * 17)
-            assert await log.append([alarm(0)]) == 0
-            log.post([read])
-            with pytest.raises(LogUnavailable, match="before this one was not recorded"):
-                await log.settled(0)
-                await log.head()
-                await log.append([alarm(1)])
-            assert await log.append([alarm(1)]) == 1
+    async with writing(tmp_path, path), await RemoteLog.open(path) as log:
+        with pytest.raises(Refused, match="the gate alone"):
+            await log.append([read])
+        with pytest.raises(Refused, match="at most"):
+            await log.append([b"x" * 65_536])
+        with pytest.raises(Refused, match="without entries"):
+            await log.append([])
+        with pytest.raises(Refused, match="too many bytes"):
+            await log.append([b"x" * 65_535] * 17)
+        assert await log.append([alarm(0)]) == 0
+        log.post([read])
+        with pytest.raises(Refused, match="the gate alone"):
+            await log.append([read])  # answered behind what was posted
+        with pytest.raises(LogUnavailable, match="before this one was not recorded"):
+            await log.append([alarm(1)])
+        assert await log.append([alarm(1)]) == 1
 
 
 async def test_every_waiter_is_told_when_the_link_is_lost_and_it_is_made_again(
@@ -101,8 +98,15 @@ async def test_every_waiter_is_told_when_the_link_is_lost_and_it_is_made_again(
 ) -> None:
     signer = load_or_create_signer(tmp_path / "log.key", "test.example/log")
     ups: list[bool] = []
+    back = asyncio.Event()
+
+    def on_link(up: bool) -> None:
+        ups.append(up)
+        if len(ups) == 3:
+            back.set()
+
     first = await serve_log_socket(path, Silent())
-    log = await RemoteLog.open(path, on_link=ups.append)
+    log = await RemoteLog.open(path, on_link=on_link)
     waiting = [asyncio.ensure_future(log.append([alarm(n)])) for n in range(50)]
     await asyncio.sleep(0.01)
     for caller in tuple(first.callers):
@@ -114,13 +118,12 @@ async def test_every_waiter_is_told_when_the_link_is_lost_and_it_is_made_again(
     await first.close()
     writer = LogWriter(LogFiles.open(tmp_path / "log", signer))
     async with await serve_log_socket(path, writer):
-        async with asyncio.timeout(5):
-            while not log.is_linked:
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(back.wait(), 5)
+        assert log.is_linked
         assert await log.append([alarm(7)]) == 0
         await log.close()
     await writer.close()
-    assert ups[:3] == [True, False, True]
+    assert ups == [True, False, True]
     with pytest.raises(LogUnavailable, match="closing"):
         await log.append([alarm(0)])
 
@@ -166,8 +169,8 @@ async def test_threads_share_a_link_and_their_commits(tmp_path: Path, path: Path
             index = await asyncio.to_thread(link.place, [alarm(9)])
             await asyncio.to_thread(link.settled, index)
             assert await asyncio.to_thread(link.head) == LogReader(tmp_path / "log").head()
+            read = encode(AuditRead(at=AT, node="n1", person="p", question="q", allowed=True))
             with pytest.raises(Refused, match="the gate alone"):
-                read = encode(AuditRead(at=AT, node="n1", person="p", question="q", allowed=True))
                 await asyncio.to_thread(link.append, [read])
 
 
