@@ -10,6 +10,8 @@ Secrets are in folders of mode 0700 and files of mode 0600 (45 CFR 164.312(a)(1)
       instance.json      what runs here: node, source, map, policies, connections (no secrets)
       lock               flock of the one process that runs the instance
       pgpass             passwords of the demo people, in libpq's passfile format (0600)
+      tokens/            service tokens of the demo's applications, one file each (0600)
+      tls/               certificates of the decision service that the instance made itself
       legacy/            the hospital's own PostgreSQL (demo)
       control/           the control plane's PostgreSQL
       log/               the audit log: write-ahead log and packed segments
@@ -17,7 +19,7 @@ Secrets are in folders of mode 0700 and files of mode 0600 (45 CFR 164.312(a)(1)
       keys/trusted/      public keys of other nodes' logs (put there by an administrator)
       in-force/          the version of policies and data map in force here, with its evidence
       checkpoints/last   newest signed checkpoint that was seen to verify
-      run/               log.sock
+      run/               log.sock, decide.sock
 """
 
 import os
@@ -62,6 +64,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Database name people connect to."""
     auditor: str = ""
     """Login name that audit commands use when none is given (the demo's privacy officer)."""
+    decisions: str = ""
+    """Address of the decision service, ``https://host:port``; empty while there is none."""
+    asker: str = ""
+    """Service in whose name ``chartgate ask`` asks when none is given (the demo's own)."""
     embedded: bool = True
     """Whether ``control`` and ``legacy`` are this folder's own servers."""
 
@@ -119,6 +125,29 @@ class State:
     @property
     def log_socket(self) -> Path:
         return self.sockets / "log.sock"
+
+    @property
+    def decision_socket(self) -> Path:
+        """Where the decision service is asked by programs of this computer."""
+        return self.sockets / "decide.sock"
+
+    @property
+    def tls_dir(self) -> Path:
+        """Certificates that the decision service made itself."""
+        return self.root / "tls"
+
+    @property
+    def authority(self) -> Path:
+        """Whom callers of the decision service trust."""
+        return self.tls_dir / "ca.pem"
+
+    @property
+    def tokens_dir(self) -> Path:
+        return self.root / "tokens"
+
+    def token_file(self, service: str) -> Path:
+        """The service token of one of the demo's applications."""
+        return self.tokens_dir / service
 
     @property
     def passfile(self) -> Path:

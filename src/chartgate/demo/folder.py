@@ -62,6 +62,8 @@ def reset(root: Path) -> None:
             for path in (
                 state.instance_file,
                 state.passfile,
+                state.tokens_dir,
+                state.tls_dir,
                 root / "data",
                 state.log_dir,
                 state.checkpoint_file.parent,
