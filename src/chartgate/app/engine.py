@@ -77,8 +77,8 @@ def validated(
 
 
 @dataclass(frozen=True, slots=True)
-class _Live:
-    """What one decision sees."""
+class Live:
+    """What one decision sees: whoever puts several answers together takes all from one of these."""
 
     hash: str
     schema: Schema
@@ -98,7 +98,7 @@ class Engine:
         self._store: Final = EntityStore(entities)
         self._grants: Final = Grants()
         self._lock: Final = Lock()
-        self._live: _Live = self._compiled(source)
+        self._live: Live = self._compiled(source)
         self._put_in_force(source, self._live)
 
     @property
@@ -110,6 +110,11 @@ class Engine:
     def entities(self) -> EntityView:
         """The entities as they are now."""
         return self._live.view
+
+    @property
+    def live(self) -> Live:
+        """Everything that is in force now, as one value."""
+        return self._live
 
     def decide(
         self,
@@ -146,11 +151,16 @@ class Engine:
         made = self._compiled(source)
         return self._steps(source, made)
 
-    def _steps(self, source: PolicyVersion | ValidPolicies, made: _Live) -> Iterator[int]:
+    def warming(self) -> Iterator[int]:
+        """Build in small steps what the version in force will need; nothing waits for it."""
+        live = self._live
+        yield from live.compiled.warm(sorted(_askable(live.schema)))
+
+    def _steps(self, source: PolicyVersion | ValidPolicies, made: Live) -> Iterator[int]:
         yield from made.compiled.warm(sorted(_askable(made.schema)))
         self._put_in_force(source, made)
 
-    def _compiled(self, source: PolicyVersion | ValidPolicies) -> _Live:
+    def _compiled(self, source: PolicyVersion | ValidPolicies) -> Live:
         if not isinstance(source, PolicyVersion | ValidPolicies):
             raise Unvalidated("the policies were not validated against a schema")
         schema = source.schema
@@ -163,7 +173,7 @@ class Engine:
             grants=self._grants,
         )
         base = frozenset(entity.uid for entity in _entities(source))
-        return _Live(source.hash, schema, compiled, ids, base, self._store.view, checked)
+        return Live(source.hash, schema, compiled, ids, base, self._store.view, checked)
 
     def _check_grants(self, ids: frozenset[str], schema: Schema) -> int:
         """Raise unless every grant in force fits the version; the grants' state that was seen."""
@@ -175,7 +185,7 @@ class Engine:
             validate(policy_set(grants), schema)
         return seen
 
-    def _put_in_force(self, source: PolicyVersion | ValidPolicies, made: _Live) -> None:
+    def _put_in_force(self, source: PolicyVersion | ValidPolicies, made: Live) -> None:
         with self._lock:
             if self._grants.changes != made.grants_seen:
                 # Grants that came while the version was being compiled.
@@ -204,6 +214,10 @@ class Engine:
             if policies:
                 validate(policy_set(policies), live.schema)
             self._grants.add(*policies)
+
+    def granted(self) -> tuple[Policy, ...]:
+        """The grants in force, in the order in which they came."""
+        return self._grants.policies()
 
     def revoke(self, policy_id: str) -> bool:
         """End a grant; whether there was one."""

@@ -113,10 +113,13 @@ class Claims:
 
     def __init__(self, rolebook: RoleBook) -> None:
         self._book: Final = rolebook
-        self._wider: Final = {
-            name: {uid.id for uid in rolebook.entities().ancestors(EntityUid("Purpose", name))}
+        self.wider: Final = {
+            name: frozenset(
+                {uid.id for uid in rolebook.entities().ancestors(EntityUid("Purpose", name))}
+            )
             for name in rolebook.purposes
         }
+        """Purpose -> itself and every wider one."""
         self._claimable: Final[dict[tuple[str, ...], frozenset[str]]] = {}
 
     @property
@@ -146,7 +149,7 @@ class Claims:
         found = self._claimable.get(roles)
         if found is None:
             listed = set(self.offered(roles))
-            found = frozenset(name for name, wider in self._wider.items() if wider & listed)
+            found = frozenset(name for name, wider in self.wider.items() if wider & listed)
             self._claimable[roles] = found
         return found
 

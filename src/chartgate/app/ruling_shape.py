@@ -1,0 +1,242 @@
+"""What the schema lets be asked, ready for questions that come as JSON.
+
+The rule kept: a caller's value has the type that the policies declare, or the question is refused;
+nothing is guessed, rounded or converted but what Cedar's own JSON form converts.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from chartgate.cedar.entities import InvalidEntities, value_from_json
+from chartgate.cedar.schema import (
+    Action,
+    Attribute,
+    EntityRef,
+    ExtensionType,
+    PrimitiveType,
+    RecordType,
+    Schema,
+    SetType,
+    Type,
+)
+from chartgate.cedar.values import CedarSet, RecordValue, Value, is_i64
+from chartgate.errors import Refused
+from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
+from chartgate.model.principal import EntityUid
+from chartgate.targets.admissible import RECORD
+
+PURPOSE: Final = "Purpose"
+CATEGORY: Final = "Category"
+LEVEL_OF: Final[Mapping[str, Disclosure]] = {name: level for level, name in VIEW_ACTIONS.items()}
+LEVEL_ACTIONS: Final = tuple(
+    EntityUid("Action", VIEW_ACTIONS[level]) for level in sorted(VIEW_ACTIONS)
+)
+"""The actions of the levels, lowest first."""
+
+
+class WrongType(Refused):
+    """A value that the caller may assert is not of the type that the policies declare."""
+
+    code = "wrong_type"
+
+
+Reader: TypeAlias = Callable[[Any], Value]
+"""From a JSON value to Cedar's; raises ``WrongType``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Askable:
+    """One action on one type of resource by one type of subject."""
+
+    action: EntityUid
+    who: str
+    what: str
+    context: Mapping[str, Reader]
+    """What a caller's context may say."""
+    subject: Mapping[str, Reader]
+    resource: Mapping[str, Reader]
+    has_purpose: bool
+    """Whether the purpose of use is Chartgate's claim (limited by role, defaulted)."""
+    purpose_needed: bool
+    has_now: bool
+    has_source: bool
+    is_record: bool
+    """Whether the question is of a record's labels."""
+    level: Disclosure | None
+    """Of a view of a record: the level that must be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Everything that may be asked, by action name, subject type and resource type."""
+
+    askable: Mapping[tuple[str, str, str], Askable]
+    categories: frozenset[str]
+    has_records: bool
+    has_acr: bool
+    """Whether policies may ask how strongly somebody authenticated."""
+    record_sets: frozenset[str]
+    """Set attributes of a record: from the data map alone."""
+
+
+def shape_of(schema: Schema, *, has_map: bool) -> Shape:
+    """The schema's shape. Records are asked by their labels where there is a map to know them."""
+    record = schema.entities.get(RECORD)
+    category = record.attributes.get("category") if record is not None else None
+    labelled = (
+        has_map
+        and category is not None
+        and category.type == EntityRef(CATEGORY)
+        and all(
+            uid in schema.actions and RECORD in schema.actions[uid].resources
+            for uid in LEVEL_ACTIONS
+        )
+    )
+    found: dict[tuple[str, str, str], Askable] = {}
+    for uid, action in schema.actions.items():
+        for who in action.principals:
+            for what in action.resources:
+                found[uid.id, who, what] = _askable(
+                    schema, uid, action, who, what, is_record=labelled and what == RECORD
+                )
+    enum = schema.entities[CATEGORY].enum if CATEGORY in schema.entities else None
+    return Shape(
+        found,
+        frozenset(enum or ()),
+        labelled,
+        any(
+            _is(a.context.attributes.get("acr"), PrimitiveType("Long"))
+            for a in schema.actions.values()
+        ),
+        frozenset()
+        if record is None
+        else frozenset(n for n, a in record.attributes.items() if isinstance(a.type, SetType)),
+    )
+
+
+def _askable(
+    schema: Schema, uid: EntityUid, action: Action, who: str, what: str, *, is_record: bool
+) -> Askable:
+    said = action.context.attributes
+    purpose = said.get("purpose")
+    has_purpose = _is(purpose, EntityRef(PURPOSE))
+    return Askable(
+        action=uid,
+        who=who,
+        what=what,
+        context=_readers(said, schema),
+        subject=_readers(_attributes(schema, who), schema),
+        resource=_readers(_attributes(schema, what), schema),
+        has_purpose=has_purpose,
+        purpose_needed=has_purpose and purpose is not None and purpose.required,
+        has_now=_is(said.get("now"), ExtensionType("datetime")),
+        has_source=_is(said.get("source"), PrimitiveType("String")),
+        is_record=is_record,
+        level=LEVEL_OF.get(uid.id) if is_record else None,
+    )
+
+
+def _is(attribute: Attribute | None, type_: Type) -> bool:
+    return attribute is not None and attribute.type == type_
+
+
+def _attributes(schema: Schema, name: str) -> Mapping[str, Attribute]:
+    declared = schema.entities.get(name)
+    return {} if declared is None else declared.attributes
+
+
+def _readers(attributes: Mapping[str, Attribute], schema: Schema) -> dict[str, Reader]:
+    return {name: reader(attribute.type, schema) for name, attribute in attributes.items()}
+
+
+def reader(type_: Type, schema: Schema) -> Reader:
+    """How a JSON value of the type is read."""
+    match type_:
+        case PrimitiveType("Bool"):
+            return _bool
+        case PrimitiveType("Long"):
+            return _long
+        case PrimitiveType("String"):
+            return _string
+        case EntityRef(name):
+            declared = schema.entities.get(name)
+            return _entity(name, None if declared is None else declared.enum)
+        case SetType(element):
+            return _set(reader(element, schema))
+        case RecordType(attributes):
+            return _record(attributes, _readers(attributes, schema))
+    return _extension(type_)
+
+
+def _bool(form: Any) -> Value:
+    if form is True or form is False:
+        return form
+    raise WrongType("not true or false")
+
+
+def _long(form: Any) -> Value:
+    if form.__class__ is int and is_i64(form):
+        number: int = form
+        return number
+    raise WrongType("not a whole number of 64 bits")
+
+
+def _string(form: Any) -> Value:
+    if form.__class__ is str:
+        text: str = form
+        return text
+    raise WrongType("not a string")
+
+
+def _entity(type_: str, enum: tuple[str, ...] | None) -> Reader:
+    """An entity of the type: its id alone, or Cedar's ``{"type", "id"}``."""
+    only = None if enum is None else frozenset(enum)
+
+    def read(form: Any) -> Value:
+        if form.__class__ is dict:
+            form = form.get("__entity", form)
+            if form.__class__ is not dict or form.get("type") != type_ or len(form) != 2:
+                raise WrongType(f"not a {type_}")
+            form = form.get("id")
+        if form.__class__ is str and (only is None or form in only):
+            return EntityUid(type_, form)
+        raise WrongType(f"not a {type_}")
+
+    return read
+
+
+def _set(element: Reader) -> Reader:
+    def read(form: Any) -> Value:
+        if form.__class__ is not list:
+            raise WrongType("not a list")
+        return CedarSet.of([element(item) for item in form])
+
+    return read
+
+
+def _record(attributes: Mapping[str, Attribute], readers: Mapping[str, Reader]) -> Reader:
+    required = frozenset(name for name, attribute in attributes.items() if attribute.required)
+
+    def read(form: Any) -> Value:
+        if (
+            form.__class__ is not dict
+            or not form.keys() >= required
+            or form.keys() - readers.keys()
+        ):
+            raise WrongType("not a record of the declared attributes")
+        return RecordValue((name, readers[name](item)) for name, item in form.items())
+
+    return read
+
+
+def _extension(type_: Type) -> Reader:
+    def read(form: Any) -> Value:
+        if form.__class__ is not str:
+            raise WrongType("not text of the declared type")
+        try:
+            return value_from_json(form, type_)
+        except InvalidEntities:
+            raise WrongType("not text of the declared type") from None
+
+    return read
