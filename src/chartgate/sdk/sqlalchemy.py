@@ -16,7 +16,7 @@ errors that quote values) what the gateway does already. Here the two cannot dif
         session.scalars(select(Patient)).all()
 """
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
@@ -31,8 +31,12 @@ except ImportError as exc:  # pragma: no cover - the optional extra is installed
     raise ImportError("this module needs SQLAlchemy: chartgate[sqlalchemy]") from exc
 
 from chartgate.errors import Misconfigured, Refused
+from chartgate.sdk import asked
+from chartgate.sdk.errors import NotIdentified
+from chartgate.sdk.questions import subject_of
 from chartgate.sdk.sqlalchemy_gate import PORT, EmbeddedGate, Opener
 from chartgate.sdk.sqlalchemy_seat import NoPersonBound, Seat
+from chartgate.sdk.sqlalchemy_source import at_state
 
 DRIVERS: Final = frozenset({"psycopg", "asyncpg"})
 _SEAT: Final = "chartgate.seat"
@@ -62,8 +66,6 @@ class OtherPerson(Refused):
 
 
 _acting: ContextVar[Claim | None] = ContextVar("chartgate_sqlalchemy", default=None)
-_sources: list[Callable[[], Claim | None]] = []
-"""Where else to look for the person of the request that is being served."""
 
 
 def current() -> Claim | None:
@@ -71,17 +73,16 @@ def current() -> Claim | None:
     claim = _acting.get()
     if claim is not None:
         return claim
-    for source in _sources:
-        claim = source()
-        if claim is not None:
-            return claim
-    return None
-
-
-def people_from(source: Callable[[], Claim | None]) -> None:
-    """Ask ``source`` for the person where no ``acting_as`` says who it is."""
-    if source not in _sources:
-        _sources.append(source)
+    request = asked.current()
+    if request is None:
+        return None
+    try:
+        who = subject_of(request.who())
+    except NotIdentified:
+        return None
+    if who.type != "User":
+        raise OtherPerson("rows are shown to people: the request's subject is no User")
+    return Claim(who.id, request.purpose)
 
 
 @contextmanager
@@ -239,6 +240,8 @@ class Protection:
             raise OtherPerson("this connection is another person's: take a new one")
         if seat.claim is None and now is not None:
             self.give(seat, now)
+        if now is not None:
+            asked.mark()  # what the request is answered with was asked for
 
 
 _protections: dict[int, Protection] = {}
@@ -307,8 +310,8 @@ __all__ = [
     "ProtectedSession",
     "Protection",
     "acting_as",
+    "at_state",
     "bind",
     "current",
-    "people_from",
     "protect",
 ]

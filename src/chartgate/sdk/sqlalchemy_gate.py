@@ -159,12 +159,17 @@ class EmbeddedGate:
         Raises ``AccessEnded`` or ``PurposeRefused``, recorded, if she may not work, or not for this.
         """
         self.start()
-        with self._lock:
-            acting = self._acting(name, purpose)
-            if seat.acting is not acting:
-                self._leave(seat)
-                acting.seats += 1
-                seat.acting = acting
+        try:
+            with self._lock:
+                acting = self._acting(name, purpose)
+                if seat.acting is not acting:
+                    self._leave(seat)
+                    acting.seats += 1
+                    seat.acting = acting
+        except (AccessEnded, Refused) as exc:
+            # Without the lock: the gate's thread, which takes it, is what records.
+            self._refuse(name, str(exc))
+            raise
 
     def leave(self, seat: Seat) -> None:
         """The connection is nobody's again."""
@@ -214,24 +219,21 @@ class EmbeddedGate:
         door = self._open_door
         person = door.person(name)
         found = self._people.get((name, purpose))
-        try:
-            if found is not None and person is not None and found.uid == person.uid:
-                found.check(purpose)
-                return found
-            acting = self._people[name, purpose] = door.admit(name, purpose, self._application)
-        except (AccessEnded, Refused) as exc:
-            self._refuse(person.uid if person is not None else "unknown", str(exc))
-            raise
+        if found is not None and person is not None and found.uid == person.uid:
+            found.check(purpose)
+            return found
+        acting = self._people[name, purpose] = door.admit(name, purpose, self._application)
         return acting
 
-    def _refuse(self, uid: str, reason: str) -> None:
-        event = LoginRefused(
-            at=_stamp(), node=self._open_door.behind.node, login=uid, channel=CHANNEL, reason=reason
+    def _refuse(self, name: str, reason: str) -> None:
+        door = self._open_door
+        person = door.person(name)
+        uid = person.uid if person is not None else "unknown"
+        self.note(
+            LoginRefused(
+                at=_stamp(), node=door.behind.node, login=uid, channel=CHANNEL, reason=reason
+            )
         )
-        assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(
-            self._open_door.behind.log.append((encode(event),)), self._loop
-        ).result(_START_SECONDS)
 
     def _idle(self, *, everybody: bool = False) -> list[Acting]:
         """Forget whoever has had no connection for long."""

@@ -216,8 +216,9 @@ def seated(
             if isinstance(command, FromClient) and answer is not None:
                 acting = session.take()
                 if acting is not None and not acting.is_recorded:
-                    yield Record((acting.started(),))
+                    # Her other connections need not wait: what they record comes after it.
                     acting.is_recorded = True
+                    yield Record((acting.started(),))
         except LogUnavailable as exc:
             failure = exc
 
