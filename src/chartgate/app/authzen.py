@@ -122,11 +122,16 @@ def _decision(ruling: Ruling | BadItem, audit: RecordedAt | None, epoch: int | N
             ruling.obligations,
             ruling.reason,
             ruling.ignored,
-            ruling.failed,
+            () if _may_not_know(ruling.reason) else ruling.failed,
             "" if until is None else instant(until),
             epoch,
         ),
     )
+
+
+def _may_not_know(reason: Reason | None) -> bool:
+    """Whether even a policy that failed would tell that there is such a patient."""
+    return reason is not None and reason.code == "not_allowed"
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

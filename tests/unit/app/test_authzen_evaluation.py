@@ -245,6 +245,14 @@ def test_an_answer_says_everything_that_was_found():
     }
 
 
+def test_what_failed_tells_nobody_that_there_is_such_a_patient():
+    ruling = Ruling(
+        allowed=False, failed=("p1",), reason=Reason("not_allowed", "Words."), policy_set="aa"
+    )
+    _, body = answer(ruling)
+    assert "errors" not in json.loads(body)["context"]
+
+
 @pytest.mark.parametrize(("code", "status"), [("out_of_scope", 403), ("stale", 503)])
 def test_what_is_no_denial_is_an_error(code: str, status: int):
     got, body = answer(Ruling(allowed=False, reason=Reason(code, "Words.")), AT, 3)
