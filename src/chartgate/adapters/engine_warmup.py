@@ -36,12 +36,7 @@ class EngineLoader:
         return self._worker.submit(self._load, source)
 
     def _load(self, source: PolicyVersion | ValidPolicies) -> None:
-        with _short_turns():
-            began = time.perf_counter()
-            for _ in self._engine.loading(source):
-                if time.perf_counter() - began > _WORK:
-                    time.sleep(_REST)
-                    began = time.perf_counter()
+        paced(self._engine.loading(source))
 
     def close(self) -> None:
         """Wait for what was asked for and end the thread."""
@@ -52,6 +47,16 @@ class EngineLoader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def paced(steps: Iterator[int]) -> None:
+    """Take all steps, in this thread, at the pace at which others go on."""
+    with _short_turns():
+        began = time.perf_counter()
+        for _ in steps:
+            if time.perf_counter() - began > _WORK:
+                time.sleep(_REST)
+                began = time.perf_counter()
 
 
 @contextmanager

@@ -27,8 +27,8 @@ from typing import Final, Self
 
 import psycopg
 
+from chartgate.adapters.audit_log import AuditLog
 from chartgate.adapters.control_plane import ControlPlaneUnavailable
-from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_in_force import Loaded, load, stage, trusted_keys
 from chartgate.adapters.policy_store import (
     ForgedContent,
@@ -70,7 +70,8 @@ class PolicyKeeper:
     """Keeps what a gate decides by up to date; use as an async context manager, entering which
     returns once it is.
 
-    ``read_source`` reads the live catalog for a map's schema.
+    ``read_source`` reads the live catalog for a map's schema. ``prepare`` makes ready whatever else
+    decides by a version, in the thread that built it; what it raises counts against the version.
     """
 
     def __init__(
@@ -78,10 +79,11 @@ class PolicyKeeper:
         state: State,
         node: str,
         conninfo: str,
-        log: LogWriter,
+        log: AuditLog,
         loaded: Loaded,
         in_force: InForce,
         read_source: Callable[[str], Source],
+        prepare: Callable[[Loaded], None] = lambda _loaded: None,
     ) -> None:
         self._state = state
         self._node = node
@@ -90,6 +92,7 @@ class PolicyKeeper:
         self._loaded = loaded
         self._in_force = in_force
         self._read_source = read_source
+        self._prepare = prepare
         self._subjects = (POLICIES, f"{MAP}{loaded.data_map.source}")
         self._keys = trusted_keys(state)
         self._seen_row = 0
@@ -382,6 +385,7 @@ class PolicyKeeper:
         """From what was built before, if it was."""
         key = (policies.hash, data_map.hash)
         found = self._ahead.pop(key, None) or load(policies, data_map, held)
+        self._prepare(found)
         self._ahead[key] = found
         while len(self._ahead) > _BUILT_AHEAD:
             del self._ahead[next(iter(self._ahead))]
