@@ -22,6 +22,7 @@ _END: Final = b"\r\n\r\n"
 _TOKEN: Final = re.compile(rb"(?i)bearer +([A-Za-z0-9\-._~+/]{1,512}=*)", re.ASCII)
 _TRACE: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_METHOD: Final = re.compile(rb"[A-Za-z-]{1,32} ")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 _MAX_CHUNK_LINE: Final = 256
 _JSON: Final = re.compile(rb'(?i)application/json[ \t]*(?:;[ \t]*charset="?utf-8"?[ \t]*)?')
@@ -126,7 +127,9 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     except httptools.HttpParserUpgrade:
         pass  # an offer that we do not take: RFC 9110, 7.8
     except httptools.HttpParserInvalidMethodError:
-        raise HttpViolation(501, "the method is not known") from None
+        if _METHOD.match(data):
+            raise HttpViolation(501, "the method is not known") from None
+        raise HttpViolation(400, "not an HTTP/1.1 request") from None
     except httptools.HttpParserError as exc:
         if isinstance(exc.__context__, HttpViolation):
             raise exc.__context__ from None
