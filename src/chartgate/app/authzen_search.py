@@ -64,10 +64,14 @@ class Sought(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One page: ids (of an action search: names) in ascending order, and whether more follow."""
+    """One page: ids (of an action search: names) in ascending order, and whether more may follow."""
 
     names: tuple[str, ...]
     more: bool = False
+    after: str = ""
+    """Where the next page begins, if not after the last of these."""
+    properties: tuple[dict[str, Any], ...] = ()
+    """Of each of them, or of none: what else names it (a record's patient and category)."""
 
 
 class SearchContext(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,7 +85,7 @@ class SearchContext(msgspec.Struct, frozen=True, omit_defaults=True):
 class SearchAnswer(msgspec.Struct, frozen=True):
     """The answer to a search."""
 
-    results: tuple[dict[str, str], ...]
+    results: tuple[dict[str, Any], ...]
     page: PageAnswer
     context: SearchContext
 
@@ -129,13 +133,18 @@ def search_answer(
     epoch: int | None = None,
 ) -> bytes:
     """Body of the answer to a search."""
+    results: tuple[dict[str, Any], ...]
     match sought.query:
         case SubjectSearch(subject=wanted) | ResourceSearch(resource=wanted):
             results = tuple([{"type": wanted.type, "id": name} for name in found.names])
         case _:
             results = tuple([{"name": name} for name in found.names])
+    for result, properties in zip(results, found.properties, strict=False):
+        if properties:
+            result["properties"] = properties
     token = ""
-    if found.more and found.names:
-        token = pager.token(Page(sought.page.limit, found.names[-1]), sought.digest)
+    after = found.after or (found.names[-1] if found.names else "")
+    if found.more and after:
+        token = pager.token(Page(sought.page.limit, after), sought.digest)
     page = PageAnswer(token, len(results))
     return _encode(SearchAnswer(results, page, SearchContext(policy_set, audit, epoch)))

@@ -277,7 +277,14 @@ SCHEMAS: Final[dict[str, Any]] = {
     "FoundEntity": {
         "type": "object",
         "description": "A subject or resource that was found.",
-        "properties": {"type": _TEXT, "id": _TEXT},
+        "properties": {
+            "type": _TEXT,
+            "id": _TEXT,
+            "properties": {
+                "type": "object",
+                "description": "Of a `Record`: its `patient`, and what was asked about.",
+            },
+        },
         "required": ["type", "id"],
     },
     "FoundAction": {

@@ -244,6 +244,24 @@ def test_answers_are_of_the_type_that_was_searched_for():
     assert told["results"] == [{"name": "read"}]
 
 
+def test_what_else_names_a_result_is_among_its_properties():
+    found = Found(("p1", "p2"), properties=({"patient": "p1"}, {}))
+    told = json.loads(search_answer(resource_search(), found, PAGER))
+    assert told["results"] == [
+        {"type": "Record", "id": "p1", "properties": {"patient": "p1"}},
+        {"type": "Record", "id": "p2"},
+    ]
+
+
+def test_a_page_may_end_behind_its_last_result_even_with_none():
+    for names in ((), ("anna",)):
+        told = json.loads(
+            search_answer(subject_search(), Found(names, more=True, after="mia"), PAGER)
+        )
+        token = told["page"]["next_token"]
+        assert subject_search(page={"token": token}).page == Page(100, "mia")
+
+
 def test_nothing_found_is_an_empty_last_page():
     told = json.loads(search_answer(subject_search(), Found((), more=True), PAGER))
     assert told["results"] == []
