@@ -39,6 +39,22 @@ class PatientQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class PatientsQuery:
+    """The same for many. Each row of an answer begins with the key, as text.
+
+    ``some``: the keys, an array of the key's own type, for ``$1``, so that an index serves; and the
+    same keys as texts for ``$2``, since a patient has one spelling. ``some_as_text``: as texts, for
+    ``$1``, when one of them is no value of the key's type. ``following``: in the order of the keys as
+    bytes, those after the text for ``$1``, at most ``$2`` of them.
+    """
+
+    one: PatientQuery
+    some: str
+    some_as_text: str
+    following: str
+
+
+@dataclass(frozen=True, slots=True)
 class PatientRecord:
     """What holds for every row about the patient: attributes, and labels beside the row's own."""
 
@@ -72,14 +88,40 @@ def patient_query(data_map: DataMap, schema: Schema) -> PatientQuery:
         " OR ".join(f"(({_told(label.when, data_map)}) IS NOT FALSE)" for label in several)
         for several in labels.values()
     ]
-    patient = data_map.patient
-    key = f"p.{quoted(patient.key)}"
     return PatientQuery(
         f"SELECT {', '.join(columns) or 'true'} "
-        f'FROM (SELECT {key} AS "__cg_key" FROM {quoted(data_map.schema)}.{quoted(patient.table)} p '
-        f'WHERE ({key})::pg_catalog.text = $1) AS "__cg_patient"',
+        f'FROM ({_keys(data_map)} WHERE {_text_of(data_map)} = $1) AS "__cg_patient"',
         tuple(relations),
         tuple(labels),
+    )
+
+
+def patients_query(data_map: DataMap, schema: Schema) -> PatientsQuery:
+    """How to ask for many patients at once: the same words for each of them."""
+    one = patient_query(data_map, schema)
+    columns = one.text[len("SELECT ") : one.text.rindex(" FROM (SELECT ")]
+    head = f"SELECT ({_KEY})::pg_catalog.text, {columns} FROM ({_keys(data_map)} WHERE"
+    # As bytes, whatever the database's collation: Python orders texts of one source the same way.
+    text = f'{_text_of(data_map)} COLLATE "C"'
+    return PatientsQuery(
+        one,
+        f"{head} p.{quoted(data_map.patient.key)} = ANY ($1) "
+        f'AND {_text_of(data_map)} = ANY ($2::pg_catalog.text[])) AS "__cg_patient"',
+        f'{head} {_text_of(data_map)} = ANY ($1::pg_catalog.text[])) AS "__cg_patient"',
+        f"{head} {text} > $1 ORDER BY {text} LIMIT $2::pg_catalog.int8) "
+        f'AS "__cg_patient" ORDER BY 1 COLLATE "C"',
+    )
+
+
+def _text_of(data_map: DataMap) -> str:
+    return f"(p.{quoted(data_map.patient.key)})::pg_catalog.text"
+
+
+def _keys(data_map: DataMap) -> str:
+    patient = data_map.patient
+    return (
+        f'SELECT p.{quoted(patient.key)} AS "__cg_key" '
+        f"FROM {quoted(data_map.schema)}.{quoted(patient.table)} p"
     )
 
 

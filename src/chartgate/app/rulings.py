@@ -260,6 +260,15 @@ class Sitting:
         except WrongType as exc:
             return self._refused(frame, wrong_type(str(exc)), question)
 
+    @property
+    def live(self) -> Live:
+        """What all of it is decided by."""
+        return self._live
+
+    def let_go(self, patient: str) -> None:
+        """No further question is about this patient."""
+        self._records.pop(patient, None)
+
     def _framed(self, question: Question) -> Frame:
         rulings = self._rulings
         frame = rulings.framing.begin(question, self._scope)
