@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import chartgate
-from chartgate.cli import explaining
+from chartgate.cli import ask, explaining
 from chartgate.cli.audit import audit_app
 from chartgate.cli.options import JsonOption, StateOption, told
 from chartgate.cli.policy import policy_app
@@ -35,6 +35,7 @@ app = typer.Typer(
 app.add_typer(policy_app)
 app.add_typer(audit_app)
 explaining.add_to(app)
+ask.add_to(app)
 
 
 def _version(asked: bool) -> None:
