@@ -20,6 +20,11 @@ _LEVEL_WORDS = {
     "masked": "masked",
     "withheld": "nothing",
 }
+_FACTORS = {
+    "urn:chartgate:acr:1": "a password",
+    "urn:chartgate:acr:2": "a second factor",
+    "urn:chartgate:acr:3": "a factor that cannot be phished",
+}
 
 
 def show_answer(out: Console, question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
@@ -76,17 +81,18 @@ def obligations(found: object) -> Iterable[str]:
     for one in found if isinstance(found, list | tuple) else ():
         told = _mapping(one)
         values = ", ".join(_texts(told.get("values")))
+        factors = ", ".join(_FACTORS.get(one, one) for one in _texts(told.get("values")))
         categories = _mapping(told.get("categories"))
         listed = ", ".join(plain(f"{name} {level}") for name, level in categories.items())
         match told.get("type"):
             case "mask":
                 yield f"To be shown at most: {listed}."
             case "step_up":
-                yield f"Signing in again, more strongly, would change this: {values}."
+                yield f"Signing in again would change this: with {factors}."
             case "purpose":
                 yield f"Another purpose would change this: {values}."
             case "break_glass":
-                what = f": {', '.join(map(plain, map(str, categories)))}" if categories else ""
+                what = f" for {values}" if values else ""
                 yield f"The emergency procedure is open to this person{what}."
             case kind:
                 yield plain(f"To be done beside: {kind} {values}".rstrip() + ".")

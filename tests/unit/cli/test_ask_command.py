@@ -40,7 +40,7 @@ NO = Ruling(
         Obligation("mask", {"notes": "masked"}),
         Obligation("step_up", values=("urn:chartgate:acr:2",)),
         Obligation("purpose", values=("PATRQT",)),
-        Obligation("break_glass", {"labs": ""}),
+        Obligation("break_glass", values=("labs",)),
     ),
     ignored=("resource.author",),
     failed=("broken_\x1b[2Jpolicy",),
@@ -141,9 +141,9 @@ def test_what_is_refused_is_said_with_its_reason_and_what_would_change_it(
     assert "notes masked" in words
     assert "lab_result.value withheld" in words
     assert "To be shown at most: notes masked." in words
-    assert "Signing in again, more strongly, would change this: urn:chartgate:acr:2." in words
+    assert "Signing in again would change this: with a second factor." in words
     assert "Another purpose would change this: PATRQT." in words
-    assert "The emergency procedure is open to this person: labs." in words
+    assert "The emergency procedure is open to this person for labs." in words
     assert "Not believed of this application: resource.author." in words
     assert "\x1b[2J" not in found.output
 
