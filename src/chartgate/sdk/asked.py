@@ -9,6 +9,7 @@ No framework is imported here.
 
 import asyncio
 import hashlib
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +22,6 @@ from chartgate.sdk.questions import ActionLike, ResourceLike, SubjectLike
 
 PURPOSE_HEADER: Final = "x-purpose-of-use"
 """Where a client claims a purpose (an HL7 v3 PurposeOfUse code); it is a claim, limited by role."""
-DEVICE_HEADER: Final = "x-device-id"
 _LONGEST: Final = 128
 _current: ContextVar["Asked | None"] = ContextVar("chartgate_asked", default=None)
 
@@ -58,7 +58,7 @@ class Asked:
             "purpose": self.purpose,
             "session": self.session,
             "device": self.device,
-            "address": self.address,
+            "ip": _ip(self.address),
         }
         return {**{k: v for k, v in told.items() if v}, **self.extra, **(further or {})}
 
@@ -102,7 +102,9 @@ def mark(*decisions: Decision) -> None:
 def identify(subject: SubjectLike, **circumstances: Any) -> None:
     """Say who is asking, where the application finds out itself.
 
-    ``circumstances``: ``purpose``, ``session``, ``device``, or anything else of the context.
+    ``circumstances``: ``purpose``, ``session``, ``device``, or anything else of the context:
+    ``acr=2`` (how she signed in), ``authenticated_at``. They count as far as the application's
+    account may assert them.
     """
     request = here()
     request.subject = subject
@@ -153,6 +155,14 @@ def claimed(text: str | None) -> str:
     if text is None or not 0 < len(text) <= _LONGEST or not all("!" <= c <= "~" for c in text):
         return ""
     return text
+
+
+def _ip(address: str) -> str:
+    """The address, if it is one: a socket's path or a test's word would make a question unreadable."""
+    try:
+        return str(ipaddress.ip_address(address.partition("%")[0]))
+    except ValueError:
+        return ""
 
 
 def session_name(secret: str | None) -> str:

@@ -17,6 +17,7 @@ DEADLINE: Final = 2.0
 """Seconds for one call with all of its attempts."""
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
+_REFUSED: Final = frozenset((400, 401, 403, 404, 413, 415, 422))
 
 
 class NoReply(Exception):
@@ -86,8 +87,8 @@ def calling(clock: Clock, call: Call, token: Token, seconds: float) -> Calling[A
         elif reply.status == 401 and not reread and token.reread():
             reread = True
             continue
-        elif reply.status in (400, 401, 403, 404, 413, 415, 422):
-            raise QuestionRefused(_told(reply))
+        elif refused(reply.status):
+            raise QuestionRefused(told(reply))
         else:
             last = f"it answered {reply.status}"
             if reply.status != 503:
@@ -101,7 +102,12 @@ def calling(clock: Clock, call: Call, token: Token, seconds: float) -> Calling[A
     raise Unavailable(f"the decision service gave no answer: {last}")
 
 
-def _told(reply: Reply) -> str:
+def refused(status: int) -> bool:
+    """Whether an answer of that status says that the question was not taken."""
+    return status in _REFUSED
+
+
+def told(reply: Reply) -> str:
     """Why, as the service says; its words hold nothing of what was asked."""
     body = reply.body
     for key in ("message", "error"):

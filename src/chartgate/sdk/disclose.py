@@ -8,7 +8,7 @@ another patient than the decision's is not shown.
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields as dataclass_fields
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 from chartgate.model.disclosure import Disclosure
@@ -75,7 +75,7 @@ def _shown(
     if thing is None:
         return None
     told = _labels(thing, labels)
-    _same_patient(thing, told, decision)
+    check_patient(thing, told, decision)
     cap = _cap(thing, decision, told, cap)
     if cap is Disclosure.WITHHELD:
         return None
@@ -112,7 +112,16 @@ def _labels(thing: Any, given: Labels | None) -> Labels:
     return told
 
 
-def _same_patient(thing: Any, told: Labels, decision: Decision) -> None:
+def lowered(thing: Any, told: Labels) -> Labels:
+    """The labels with what this very object carries, for another form of it (a serialized one)."""
+    if told.also is None:
+        return told
+    carried = tuple(told.also(thing))
+    return replace(told, also=lambda _: carried)
+
+
+def check_patient(thing: Any, told: Labels, decision: Decision) -> None:
+    """Raise ``Misused`` when the object is about another patient than the decision."""
     if told.patient is None:
         return
     key = told.patient(thing) if callable(told.patient) else _value(thing, told.patient)

@@ -101,6 +101,8 @@ def resource_of(given: ResourceLike) -> Resource:
 def patient_of(asked: Question) -> str | None:
     """Whose record a question is about."""
     patient = asked.resource.properties.get(_PATIENT)
+    if isinstance(patient, int) and not isinstance(patient, bool):
+        return str(patient)
     return patient if isinstance(patient, str) else None
 
 
