@@ -10,11 +10,11 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot, GrantRow
+from chartgate.adapters.control_plane_snapshot import EVERYTHING, ControlPlaneSnapshot, GrantRow
 from chartgate.adapters.node_rulings import Alarmed, RulingsInForce
 from chartgate.app.grants import Grant, GrantNotObeyed, check_grant
 from chartgate.app.policy_orders import Sealed
@@ -61,7 +61,7 @@ class GrantKeeper:
 
     async def start(self) -> None:
         """Verify what is listed, then follow."""
-        self.on_change(self._people())
+        self.on_change(replace(self._people(), changed=EVERYTHING))
         while self._waiting:
             await self._verify_some()
         self._task = asyncio.create_task(self._follow(), name="grants")

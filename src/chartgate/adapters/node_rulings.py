@@ -146,15 +146,17 @@ class RulingsInForce(InForce):
 
     def replace(self, point: DecisionPoint, source: Source) -> None:
         """From the next decision on."""
-        _, ready = self._made[id(point)]
-        ready.end(ready.given - self._grants.keys())
-        self._give(ready, self._grants)
-        super().replace(point, source)
-        self.ready = ready
-        for key in list(self._made)[:-_MOST_READY]:
-            if self._made[key][1] is not ready:
-                del self._made[key]
-        self.on_replaced(ready)
+        try:
+            _, ready = self._made[id(point)]
+            ready.end(ready.given - self._grants.keys())
+            self._give(ready, self._grants)
+            super().replace(point, source)
+            self.ready = ready
+            for key in list(self._made)[:-_MOST_READY]:
+                if self._made[key][1] is not ready:
+                    del self._made[key]
+        finally:
+            self.on_replaced(self.ready)
 
     def _give(self, ready: Ready, grants: Mapping[str, Policy]) -> None:
         for name in ready.give(grants):

@@ -7,6 +7,7 @@ and says where.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from chartgate.app.authzen_search import Found
 from chartgate.app.question import Question
 from chartgate.app.ruling import Ruling
 from chartgate.errors import ChartgateError, Refused
@@ -17,6 +18,12 @@ class NodeNotReady(ChartgateError):
     """The node may not decide now: it does not know who was cut off meanwhile, or cannot record."""
 
     code = "node_not_ready"
+
+
+class SearchRefused(Refused):
+    """The service's scope does not let it search."""
+
+    code = "search_refused"
 
 
 class UnknownCaller(Refused):
@@ -75,6 +82,17 @@ class Answered:
     """Origin of that log."""
     epoch: int
     """Of the control plane, as it was known here when this was decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """One page of a search that is on record."""
+
+    found: Found
+    index: int
+    log: str
+    epoch: int
+    policy_set: str
 
 
 @dataclass(frozen=True, slots=True)
