@@ -52,6 +52,15 @@ class Disk:
         else:
             os.fdatasync(fd)
 
+    def fill(self, fd: int, at: int, size: int) -> None:
+        """Zeros at an offset where the file ends: beside another who writes before it."""
+        os.lseek(fd, at, os.SEEK_SET)
+        self.write(fd, bytes(size))
+
+    def settle(self, fd: int) -> None:
+        """As ``datasync``, of room that was filled."""
+        self.datasync(fd)
+
     def create(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
         """A new file with these bytes, on the medium."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

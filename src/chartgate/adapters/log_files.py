@@ -9,6 +9,11 @@ Rules kept:
 - On opening, the tree is re-derived and compared with the last signed checkpoint before anything
   is signed. A torn tail above the last signed size is put aside and reported; anything else
   raises ``CorruptLog``.
+- Entries that somebody does not wait for the medium with (``write``) are written without a signature
+  and signed by the next ``append``, in its buffer: nothing is ever signed that is not on the medium
+  when its signature is. After a crash they are there, and are signed before anything else.
+- Room is made ahead of the log's end (``extend``), zeros on the medium: a write into it changes no
+  length, and its sync has less to do. An orderly close cuts it off.
 - One writer: ``flock`` on ``lock``.
 - A recovered WAL is written anew unless the last close was orderly: after a failed sync the page
   cache may show bytes that the medium does not have.
@@ -43,6 +48,7 @@ from chartgate.adapters.log_recovery import (
     replay_wal,
     stored_checkpoint,
 )
+from chartgate.adapters.log_wal import WalFile
 from chartgate.adapters.signing import Signer
 from chartgate.errors import LogUnavailable, Refused
 from chartgate.tlog import segment as packed
@@ -104,10 +110,11 @@ class LogFiles:
         self._signer = signer
         self._disk = disk
         self._lock = lock
-        self._wal = -1
+        self._wal: WalFile | None = None
         self._first = 0
         self._leaves = packed.SEGMENT_LEAVES
         self._frontier = Frontier()
+        self._unsigned: list[bytes] = []
         self._checkpoint = ""
         self._broken: str | None = None
         self.sync_seconds = 0.0
@@ -173,29 +180,74 @@ class LogFiles:
         """Whether the WAL holds a whole segment more than it should."""
         return self.size - self._first >= 2 * self._leaves
 
+    @property
+    def written(self) -> int:
+        """Entries that survive the end of this process, signed or not."""
+        return self._frontier.size + len(self._unsigned)
+
     def append(self, entries: Sequence[bytes], *, roll: bool = True) -> Commit:
         """Put the entries on the medium, in order and behind each other; all or none.
 
-        A caller that packs and switches on its own says ``roll=False``.
+        Those of every ``write`` before go with them. A caller that packs and switches on its own says
+        ``roll=False``.
         """
         self.check_usable()
         check_entries(entries)
         if roll:
             self.roll()
-        frontier, frames, text = self._frontier, [], self._checkpoint
+        first = self.written
         for run in self._runs(entries):
-            grown = frontier.extend([leaf_hash(entry) for entry in run])
-            text = self._sign(grown)
-            frames.append(bytes(wal.Commit(frontier.size, tuple(run), text)))
-            frontier = grown
+            self._commit(run)
+        return Commit(first, self.size, self._checkpoint)
+
+    def write(self, entries: Sequence[bytes]) -> int:
+        """Write the entries and do not wait for the medium: the index of the first.
+
+        They survive the end of this process. ``seal`` soon: until then no checkpoint covers them.
+        """
+        self.check_usable()
+        check_entries(entries)
+        first = self.written
+        if first + len(entries) >= (first // self._leaves + 1) * self._leaves:
+            return self.append(entries, roll=False).first_index  # a segment ends with a commit
+        frame = wal.Entries(first, tuple(entries), self.size)
+        with _Poisoning(self):
+            self._file.write(bytes(frame))
+            self._unsigned += (leaf_hash(entry) for entry in entries)
+        return first
+
+    def seal(self) -> Commit:
+        """Sign what was written and is not signed yet, and put it on the medium."""
+        self.check_usable()
+        first = self.size
+        if self._unsigned:
+            self._commit(())
+        return Commit(first, self.size, self._checkpoint)
+
+    def _commit(self, entries: Sequence[bytes]) -> None:
+        """One frame, one sync: the next frame shows that this one was synced."""
+        leaves = [*self._unsigned, *(leaf_hash(entry) for entry in entries)]
+        frontier = self._frontier.extend(leaves)
+        text = self._sign(frontier)
+        since = self.size if self._unsigned else None
+        frame = wal.Commit(self.written, tuple(entries), text, since)
         with _Poisoning(self):
             began = time.perf_counter()
-            self._disk.write(self._wal, b"".join(frames))
-            self._disk.datasync(self._wal)
+            self._file.write(bytes(frame))
+            self._file.sync()
             self.sync_seconds = time.perf_counter() - began
-            first = self._frontier.size
-            self._frontier, self._checkpoint = frontier, text
-        return Commit(first, frontier.size, text)
+            self._frontier, self._checkpoint, self._unsigned = frontier, text, []
+
+    @property
+    def is_extension_due(self) -> bool:
+        """Whether ``extend`` has something to do."""
+        return self._wal is not None and self._wal.is_extension_due
+
+    def extend(self) -> None:
+        """Make room ahead. Appends may go on meanwhile, in another thread; ``switch`` may not."""
+        self.check_usable()
+        with _Poisoning(self):
+            self._file.extend()
 
     def roll(self) -> None:
         """Pack full segments out of the WAL, if there are any."""
@@ -210,13 +262,17 @@ class LogFiles:
         self.check_usable()
         with _Poisoning(self):
             first, border = self._first, self._first + self._leaves
-            frames, _ = wal.scan((self._directory / wal_name(first)).read_bytes())
+            data = (self._directory / wal_name(first)).read_bytes()
+            frames, _ = wal.scan(memoryview(data)[: self._file.end])
             entries: list[bytes] = []
             checkpoint, cut = "", 0
             for placed in frames:
-                if isinstance(placed.frame, wal.Commit) and placed.frame.first < border:
-                    entries += placed.frame.entries
-                    checkpoint, cut = placed.frame.checkpoint, placed.end
+                frame = placed.frame
+                if isinstance(frame, wal.Head) or frame.first + len(frame.entries) > border:
+                    continue
+                entries += frame.entries
+                if isinstance(frame, wal.Commit):
+                    checkpoint, cut = frame.checkpoint, placed.end
             if len(entries) != self._leaves or peek(checkpoint).size != border:
                 raise CorruptLog(wal_name(first), cut, "the file is not what was written to it")
             path = self._directory / segment_name(first // self._leaves)
@@ -230,7 +286,7 @@ class LogFiles:
             old = self._directory / wal_name(done.first)
             with old.open("rb") as file:
                 file.seek(done.cut)
-                rest = file.read()
+                rest = file.read(self._file.end - done.cut)
             head = bytes(wal.Head(done.border, self._leaves, done.checkpoint))
             self._disk.replace(self._directory / wal_name(done.border), head + rest)
             self._open_wal(done.border)
@@ -243,6 +299,8 @@ class LogFiles:
             return
         try:
             if self._broken is None:
+                self.seal()
+                self._file.cut()
                 self._disk.replace(self._directory / CHECKPOINT, self._checkpoint.encode())
         except OSError as exc:
             raise LogUnavailable(f"closing the audit log: {exc.strerror}") from exc
@@ -269,7 +327,7 @@ class LogFiles:
         """Cut where a segment ends: a frame never reaches over that border."""
         start = 0
         while start < len(entries):
-            room = self._leaves - (self.size + start) % self._leaves
+            room = self._leaves - self.written % self._leaves  # it grows as runs are committed
             yield entries[start : start + room]
             start += room
 
@@ -278,11 +336,15 @@ class LogFiles:
         return sign_checkpoint(state, self._signer.key, self._signer.sign)
 
     def _open_wal(self, first: int) -> None:
-        path = self._directory / wal_name(first)
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        if self._wal >= 0:
-            os.close(self._wal)
-        self._wal, self._first = fd, first
+        opened = WalFile(self._disk, self._directory / wal_name(first))
+        if self._wal is not None:
+            self._wal.close()
+        self._wal, self._first = opened, first
+
+    @property
+    def _file(self) -> WalFile:
+        assert self._wal is not None
+        return self._wal
 
     def _recover(self, segment_leaves: int, on_recovered: OnRecovered | None) -> None:
         listing = Listing(self._directory)
@@ -312,19 +374,21 @@ class LogFiles:
         if count in listing.segments and found.frontier.size < first + leaves:
             raise CorruptLog(segment_name(count), None, "a segment of more than the log holds")
         self._leaves, self._frontier, self._checkpoint = leaves, found.frontier, found.checkpoint
+        self._unsigned = list(found.unsigned)
         self._settle(first, data, found, clean=stored is not None and stored.size == self.size)
         for old in listing.wals:
             if old != first:  # a crash between (2) and (3)
                 (self._directory / listing.wals[old]).unlink()
         self._disk.sync_directory(self._directory)
+        self.seal()
         self._report(on_recovered)
 
     def _settle(self, first: int, data: bytes, found: Replayed, *, clean: bool) -> None:
         """Put a torn tail aside, write the WAL anew unless its last close was orderly."""
         if found.torn:
             digest = hashlib.sha256(found.torn).hexdigest()
-            self._disk.replace(self._directory / torn_name(self.size, digest), found.torn)
-        if found.torn or not clean:
+            self._disk.replace(self._directory / torn_name(self.written, digest), found.torn)
+        if found.torn or not clean or found.end != len(data):
             self._disk.replace(self._directory / wal_name(first), data[: found.end])
         self._open_wal(first)
 
@@ -346,11 +410,12 @@ class LogFiles:
         self._open_wal(0)
 
     def _release(self) -> None:
-        for fd in (self._wal, self._lock):
-            if fd >= 0:
-                with suppress(OSError):
-                    os.close(fd)
-        self._wal = self._lock = -1
+        if self._wal is not None:
+            self._wal.close()
+        if self._lock >= 0:
+            with suppress(OSError):
+                os.close(self._lock)
+        self._lock = -1
 
 
 class _Poisoning:

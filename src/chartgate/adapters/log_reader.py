@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from chartgate.adapters.log_disk import CorruptLog, Listing, segment_name, wal_name
 from chartgate.errors import LogUnavailable
@@ -22,6 +22,7 @@ from chartgate.tlog.checkpoint import peek
 from chartgate.tlog.tile import TILE_WIDTH
 
 _RETRIES = 5
+_CHUNK = 1 << 18
 
 
 class SegmentFile:
@@ -66,7 +67,10 @@ class SegmentFile:
 
 @dataclass(slots=True)
 class _WalView:
-    """What is known of the newest WAL file: grows by reading on, never read twice."""
+    """What is known of the newest WAL file: grows by reading on, what is signed is never read twice.
+
+    Entries that no checkpoint covers yet are not looked at: nobody sees them before.
+    """
 
     name: str
     head: wal.Head
@@ -76,16 +80,25 @@ class _WalView:
     firsts: list[int] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)
 
-    def take(self, placed: wal.Placed) -> None:
-        commit = placed.frame
-        if not isinstance(commit, wal.Commit) or commit.first != self.size:
-            raise CorruptLog(self.name, placed.offset, "this frame does not follow the one before")
-        self.size += len(commit.entries)
-        if peek(commit.checkpoint).size != self.size:
-            raise CorruptLog(self.name, placed.offset, "a checkpoint of another size")
-        self.firsts.append(commit.first)
-        self.places.append((placed.offset, placed.end))
-        self.checkpoint, self.end = commit.checkpoint, placed.end
+    def take(self, run: list[wal.Placed]) -> None:
+        """Go on by entries that were written first, if there are any, and the commit over them."""
+        size = self.size
+        for placed in run:
+            frame = placed.frame
+            if isinstance(frame, wal.Head) or not wal.follows(frame, self.size, size):
+                raise CorruptLog(
+                    self.name, placed.offset, "this frame does not follow the one before"
+                )
+            size += len(frame.entries)
+        commit = run[-1].frame
+        assert isinstance(commit, wal.Commit)
+        if peek(commit.checkpoint).size != size:
+            raise CorruptLog(self.name, run[-1].offset, "a checkpoint of another size")
+        for placed in run:
+            if not isinstance(placed.frame, wal.Head) and placed.frame.entries:
+                self.firsts.append(placed.frame.first)
+                self.places.append((placed.offset, placed.end))
+        self.size, self.checkpoint, self.end = size, commit.checkpoint, run[-1].end
 
 
 class LogReader:
@@ -174,10 +187,9 @@ class LogReader:
                 for offset, after in view.places[at:]:
                     file.seek(offset)
                     found, _end = wal.scan(file.read(after - offset), base=offset)
-                    if len(found) != 1 or not isinstance(found[0].frame, wal.Commit):
+                    if len(found) != 1 or isinstance(frame := found[0].frame, wal.Head):
                         raise CorruptLog(view.name, offset, "this frame has changed")
-                    commit = found[0].frame
-                    for index, entry in enumerate(commit.entries, commit.first):
+                    for index, entry in enumerate(frame.entries, frame.first):
                         if index >= end:
                             return
                         if index >= start:
@@ -215,10 +227,7 @@ class LogReader:
         with (self._directory / name).open("rb") as file:
             if os.fstat(file.fileno()).st_size < start:
                 raise CorruptLog(name, start, "the file has become shorter")
-            file.seek(start)
-            frames, end = wal.scan(file.read(), base=start)
-        if isinstance(end, wal.Damaged):
-            raise CorruptLog(name, end.offset, end.reason)
+            frames = _frames(file, name, start)
         if view is None:
             if not frames or not isinstance(frames[0].frame, wal.Head):
                 raise CorruptLog(name, 0, "the file does not begin with a head frame")
@@ -227,6 +236,32 @@ class LogReader:
                 raise CorruptLog(name, 0, "the file is not the one that its name says")
             view = _WalView(name, head, frames[0].end, head.first, head.checkpoint)
             frames = frames[1:]
+        run: list[wal.Placed] = []
         for placed in frames:
-            view.take(placed)
+            run.append(placed)
+            if not isinstance(placed.frame, wal.Entries):
+                view.take(run)
+                run = []
         return view
+
+
+def _frames(file: BinaryIO, name: str, start: int) -> list[wal.Placed]:
+    """Whole frames from ``start`` on; zeros that were put there for frames to come are not read."""
+    frames: list[wal.Placed] = []
+    size = _CHUNK
+    while True:
+        file.seek(start)
+        data = file.read(size)
+        found, end = wal.scan(data, base=start)
+        frames += found
+        if found:
+            start = found[-1].end
+        if isinstance(end, wal.Clean) and (not found or start < file.tell()):
+            return frames  # nothing more, or zeros
+        if not isinstance(end, wal.Clean):
+            if len(data) < size:
+                if isinstance(end, wal.Damaged):
+                    raise CorruptLog(name, end.offset, end.reason)
+                return frames
+            if not found:
+                size *= 4  # a frame larger than what was read, or what only looks damaged so

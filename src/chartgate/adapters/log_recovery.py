@@ -24,13 +24,24 @@ Watch = Callable[[Frontier, list[bytes]], None]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A WAL file that holds together: where it starts, what the tree is at its end."""
+    """A WAL file that holds together: where it starts, what the tree is at its end.
+
+    ``frontier`` and ``checkpoint`` are of what is signed; ``unsigned`` leaves follow, written whole
+    for somebody who was told so. ``end`` is behind them.
+    """
 
     head: wal.Head
     frontier: Frontier
     checkpoint: str
+    signed_end: int
     end: int
     torn: bytes
+    unsigned: tuple[bytes, ...] = ()
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes behind the last commit."""
+        return self.end - self.signed_end + len(self.torn)
 
 
 def check_checkpoint(
@@ -70,21 +81,29 @@ def replay_wal(
     if head.first != base.size or wal_name(head.first) != name:
         raise CorruptLog(name, 0, f"the file starts at entry {head.first}, not {base.size}")
     check_checkpoint(head.checkpoint, base, key, name, 0)
-    frontier, checkpoint = base, head.checkpoint
+    frontier, checkpoint, signed_end = base, head.checkpoint, frames[0].end
+    unsigned: list[bytes] = []
+    last = next((p for p in reversed(frames) if isinstance(p.frame, wal.Commit)), None)
     for placed in frames[1:]:
-        commit = placed.frame
-        if not isinstance(commit, wal.Commit) or commit.first != frontier.size:
+        frame = placed.frame
+        expected = frontier.size + len(unsigned)
+        if isinstance(frame, wal.Head) or not wal.follows(frame, frontier.size, expected):
             raise CorruptLog(
-                name, placed.offset, f"a frame out of order: entry {frontier.size} was expected"
+                name, placed.offset, f"a frame out of order: entry {expected} was expected"
             )
-        leaves = [leaf_hash(entry) for entry in commit.entries]
+        leaves = [leaf_hash(entry) for entry in frame.entries]
+        if isinstance(frame, wal.Entries):
+            unsigned += leaves
+            continue
+        leaves, unsigned = [*unsigned, *leaves], []
         if watch is not None:
             watch(frontier, leaves)
-        frontier, checkpoint = frontier.extend(leaves), commit.checkpoint
-        signed_by = key if every_signature or placed is frames[-1] else None
+        frontier, checkpoint, signed_end = frontier.extend(leaves), frame.checkpoint, placed.end
+        signed_by = key if every_signature or placed is last else None
         check_checkpoint(checkpoint, frontier, signed_by, name, placed.offset)
     after = frames[-1].end
-    return Replayed(head, frontier, checkpoint, after, data[after:])
+    torn = b"" if isinstance(end, wal.Clean) else data[after:].rstrip(b"\0")
+    return Replayed(head, frontier, checkpoint, signed_end, after, torn, tuple(unsigned))
 
 
 def base_of_segments(

@@ -84,7 +84,7 @@ def _verify(
         watch.check(stored, frontier.size, CHECKPOINT, "the checkpoint of the last close")
     if known is not None:
         watch.check(known, frontier.size, str(directory), "the known checkpoint")
-    return Verified(frontier.size, frontier.root(), replayed.checkpoint, len(replayed.torn))
+    return Verified(frontier.size, frontier.root(), replayed.checkpoint, replayed.unfinished)
 
 
 def _segments(

@@ -8,7 +8,8 @@ queue is bounded: appends wait for room, posts are refused.
 
 Entries that nobody waits for yet (``place``, ``post``) linger for up to 5 ms, so that what is waited
 for next shares their commit. Their place in the log is known at once: there is one writer, the order
-is that of arrival, and a commit that fails is the last.
+is that of arrival, and a commit that fails is the last. Entries that may be lost with the power
+(``durable=False``) are written at once and linger on the file instead: signed and synced within 5 ms.
 
 A fast disk is synced on the loop's own thread, which saves the hop to a worker (0.1-0.2 ms); a
 slow one in a worker, so that the loop keeps serving.
@@ -60,11 +61,16 @@ class LogWriter:
         self._next = files.size
         self._wake = asyncio.Event()
         self._is_due = False
+        self._is_write_due = False
+        self._untold: list[bytes] = []
+        """Entries that are written and not signed yet."""
         self._lingering: asyncio.TimerHandle | None = None
         self._settling: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._executor = ThreadPoolExecutor(2, "audit-log")  # one commits, one packs a segment
+        # one commits, one packs a segment, one makes room ahead
+        self._executor = ThreadPoolExecutor(3, "audit-log")
         self._packing: asyncio.Future[Packed] | None = None
+        self._extending: asyncio.Future[None] | None = None
         self._usual_sync = 2 * FAST_SECONDS  # slow until shown otherwise
         self._failure: LogUnavailable | None = None
         self._closing = False
@@ -178,6 +184,8 @@ class LogWriter:
         try:
             if self._task is not None:
                 await asyncio.wait([self._task])
+            if self._extending is not None:
+                await asyncio.wait([self._extending])
             if self._packing is not None and self._failure is None:
                 done, self._packing = await self._packing, None
                 self._files.switch(done)
@@ -223,11 +231,19 @@ class LogWriter:
         loop = asyncio.get_running_loop()
         if self._task is None:
             self._task = loop.create_task(self._run(), name="audit log")
-        if answered is not None or self.is_full:
+        if (answered is not None and durable) or self.is_full:
             self._commit_now()
-        elif self._lingering is None:
-            self._lingering = loop.call_later(LINGER_SECONDS, self._commit_now)
+        elif answered is not None:
+            self._is_write_due = True
+            self._wake.set()
+        else:
+            self._linger()
         return waiting.first
+
+    def _linger(self) -> None:
+        if self._lingering is None and not self._is_due:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(LINGER_SECONDS, self._commit_now)
 
     def _commit_now(self) -> None:
         self._is_due = True
@@ -254,25 +270,15 @@ class LogWriter:
         batch: list[_Waiting] = []
         try:
             while True:
-                while not (self._queue and self._is_due):
-                    if self._closing and not self._queue:
-                        return
-                    self._is_due = False
-                    self._wake.clear()
-                    await self._wake.wait()
-                batch = self._take_batch()
-                if not self._queue:
-                    self._is_due = self._closing
-                entries = tuple(entry for waiting in batch for entry in waiting.entries)
-                commit = await self._commit(entries)
-                if commit.first_index != batch[0].first:
-                    raise LogUnavailable("the audit log is not where it was said to be")
-                for waiting in batch:
-                    if waiting.answered is not None:
-                        waiting.answered(waiting.first)
-                self._settle()
+                if not await self._has_work():
+                    return
+                if self._is_due:
+                    batch = self._take_batch()
+                    await self._commit_batch(batch)
+                else:
+                    batch = self._take_batch()
+                    self._write_batch(batch)
                 batch = []
-                self._tell(commit.first_index, entries)
                 await asyncio.sleep(0)
         except LogUnavailable as exc:
             self._fail(batch, exc)
@@ -284,13 +290,53 @@ class LogWriter:
             if isinstance(exc, asyncio.CancelledError):
                 raise
 
+    async def _has_work(self) -> bool:
+        """Wait for some; False when there will be none."""
+        while True:
+            if self._is_due and (self._queue or self._untold):
+                return True
+            if self._is_write_due and self._queue:
+                return True
+            if self._closing and not self._queue and not self._untold:
+                return False
+            self._is_due = self._closing
+            self._is_write_due = False
+            if not self._is_due:
+                self._wake.clear()
+                await self._wake.wait()
+
+    async def _commit_batch(self, batch: list[_Waiting]) -> None:
+        if not self._queue:
+            self._is_due = self._closing
+        entries = _entries(batch)
+        commit = await self._commit(entries)
+        if batch and commit.first_index != batch[0].first:
+            raise LogUnavailable("the audit log is not where it was said to be")
+        self._answer(batch)
+        self._settle()
+        self._tell(entries)
+        await self._extend()
+
+    def _write_batch(self, batch: list[_Waiting]) -> None:
+        entries = _entries(batch)
+        if self._files.write(entries) != batch[0].first:
+            raise LogUnavailable("the audit log is not where it was said to be")
+        self._answer(batch)
+        if self._files.written > self._files.size:
+            self._untold += entries
+            self._linger()
+        else:  # it ended a segment, and was signed
+            self._settle()
+            self._tell(entries)
+
     async def _commit(self, entries: tuple[bytes, ...]) -> Commit:
         await self._roll()
+        append = partial(self._files.append, entries, roll=False) if entries else self._files.seal
         if self._usual_sync < FAST_SECONDS:
-            commit = self._files.append(entries, roll=False)
+            commit = append()
         else:
-            loop, append = asyncio.get_running_loop(), partial(self._files.append, roll=False)
-            commit = await loop.run_in_executor(self._executor, append, entries)
+            loop = asyncio.get_running_loop()
+            commit = await loop.run_in_executor(self._executor, append)
         self._usual_sync += _WEIGHT * (self._files.sync_seconds - self._usual_sync)
         return commit
 
@@ -302,7 +348,27 @@ class LogWriter:
         if self._packing is not None and (self._packing.done() or self._files.is_roll_overdue):
             done = await self._packing
             self._packing = None
+            await self._extended()
             await loop.run_in_executor(self._executor, self._files.switch, done)
+
+    async def _extend(self) -> None:
+        """Make room in the background; nobody waits for it."""
+        if self._extending is not None and self._extending.done():
+            await self._extended()
+        if self._extending is None and self._files.is_extension_due:
+            loop = asyncio.get_running_loop()
+            self._extending = loop.run_in_executor(self._executor, self._files.extend)
+
+    async def _extended(self) -> None:
+        if self._extending is not None:
+            extending, self._extending = self._extending, None
+            await extending
+
+    @staticmethod
+    def _answer(batch: list[_Waiting]) -> None:
+        for waiting in batch:
+            if waiting.answered is not None:
+                waiting.answered(waiting.first)
 
     def _settle(self) -> None:
         waiting, self._settling = self._settling, deque()
@@ -314,8 +380,9 @@ class LogWriter:
 
     def _fail(self, batch: list[_Waiting], failure: LogUnavailable) -> None:
         self._failure = failure
-        if self._packing is not None:  # its failure is told by this one
-            self._packing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        for beside in (self._packing, self._extending):
+            if beside is not None:  # its failure is told by this one
+                beside.add_done_callback(lambda done: done.cancelled() or done.exception())
         for waiting in (*batch, *self._queue):
             if waiting.answered is not None:
                 waiting.answered(_because(failure))
@@ -327,13 +394,20 @@ class LogWriter:
         self._queued = self._queued_bytes = 0
         self._room.set()
 
-    def _tell(self, index: int, entries: tuple[bytes, ...]) -> None:
+    def _tell(self, entries: tuple[bytes, ...]) -> None:
+        if self._untold:
+            entries, self._untold = (*self._untold, *entries), []
+        index = self._files.size - len(entries)
         for callback in tuple(self._callbacks):
             try:
                 callback(index, entries)
             except Exception as exc:  # noqa: BLE001  a tail that fails must not stop the log
                 context = {"message": "a subscriber of the audit log failed", "exception": exc}
                 asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _entries(batch: list[_Waiting]) -> tuple[bytes, ...]:
+    return tuple(entry for waiting in batch for entry in waiting.entries)
 
 
 def _resolve(done: "asyncio.Future[int]", answer: int | ChartgateError) -> None:

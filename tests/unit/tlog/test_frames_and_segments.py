@@ -40,8 +40,8 @@ def test_any_flipped_bit_of_a_whole_frame_is_damage_at_that_frame():
         assert end.offset == len(ONE)
 
 
-def test_zeros_to_the_end_are_torn_and_garbage_is_not():
-    assert wal.scan(ONE + bytes(100_000))[1] == wal.Torn(len(ONE))
+def test_zeros_to_the_end_are_the_end_and_garbage_is_not():
+    assert wal.scan(ONE + bytes(100_000))[1] == wal.Clean()
     assert isinstance(wal.scan(ONE + bytes(100) + b"x")[1], wal.Damaged)
     assert isinstance(wal.scan(ONE + b"x")[1], wal.Damaged)
 
