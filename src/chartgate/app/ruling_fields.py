@@ -36,9 +36,9 @@ class Cell:
     """A surrogate key: below full there is a pseudonym, and so it is masked and never withheld."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Wanted:
-    """Everything that one question asks of a record."""
+    """Everything that one question asks of a record; equal only to itself."""
 
     cells: tuple[Cell, ...]
     categories: frozenset[str]

@@ -5,10 +5,12 @@ assignment; the clock and the name of the source are Chartgate's own, whatever a
 policies see of the context is what was believed, and nothing else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from chartgate.app.engine import Live
 from chartgate.app.question import Action, Question, Subject
+from chartgate.app.rolebook import RoleBook
 from chartgate.app.ruling import Reason
 from chartgate.app.ruling_claims import OF_PERSON, believed, told
 from chartgate.app.ruling_reasons import (
@@ -19,51 +21,77 @@ from chartgate.app.ruling_reasons import (
     not_askable,
     wrong_type,
 )
-from chartgate.app.ruling_shape import PURPOSE, Askable, WrongType
-from chartgate.app.ruling_views import Seen
+from chartgate.app.ruling_shape import NOW, PURPOSE, SOURCE, Askable, WrongType
+from chartgate.app.ruling_views import Clocked, Seen, Sight
+from chartgate.app.standing import Claims, Standing
+from chartgate.cedar.entities import Entity
 from chartgate.cedar.values import DateTime, Value
 from chartgate.model.principal import EntityUid
 from chartgate.model.service import Scope
 from chartgate.targets.compiled import View
+from chartgate.targets.entity_store import EntityStore
 
 RECIPIENT: Final = "recipient"
+_CLAIM: Final = "purpose"
+_READ_APART: Final = frozenset({_CLAIM, RECIPIENT})
+_NOBODY: Final = EntityUid("", "")
+NOBODY: Final = Standing(_NOBODY, Entity(_NOBODY), Claims(RoleBook({}, {})))
+_NO_ENTITIES: Final = EntityStore().view
 
 
 class Frame:
     """One subject, action and context, judged; ``refused`` says why nothing is decided."""
 
     __slots__ = (
-        "action", "alone", "asked", "claimed", "context", "ignored", "purpose", "recipient",
-        "refused", "seen", "subject", "told", "values", "what", "whole",
+        "action", "alone", "asked", "claimed", "context", "ignored", "is_limited",
+        "is_plain", "purpose",
+        "recipient", "refused", "standing", "subject", "told", "valid_until", "values", "what",
+        "who", "whole",
     )  # fmt: skip
 
     def __init__(self, question: Question) -> None:
-        self.subject: Subject = question.subject
-        self.action: Action = question.action
-        self.context: Mapping[str, Any] = question.context
-        self.what: str = question.resource.type
+        self.subject: Final[Subject] = question.subject
+        self.action: Final[Action] = question.action
+        self.context: Final[Mapping[str, Any]] = question.context
+        self.what: Final[str] = question.resource.type
+        self.is_plain: Final = not (
+            question.subject.properties
+            or question.action.properties
+            or any(value.__class__ is not str for value in question.context.values())
+        )
         self.asked: Askable | None = None
-        self.seen: Seen | None = None
+        self.refused: Reason | None = None
+        self.standing: Standing = NOBODY
+        self.who: EntityUid = _NOBODY
+        self.whole: View = _NO_ENTITIES
+        self.alone: tuple[View, ...] = ()
+        self.valid_until: int | None = None
         self.purpose = ""
         self.claimed = False
+        self.is_limited = False
+        """Whether the purpose is limited by role."""
         self.values: dict[str, Value] = {}
         """The context as policies see it."""
         self.told: dict[str, str] = {}
         """What of it was believed, for the log."""
         self.recipient = ""
         self.ignored: tuple[str, ...] = ()
-        self.refused: Reason | None = None
-        self.whole: View | None = None
-        self.alone: tuple[View, ...] = ()
 
     def is_of(self, question: Question) -> bool:
         """Whether the question has the very same subject, action and context: items of a batch
         share those they do not say themselves."""
+        if question.resource.type != self.what:
+            return False
+        subject, action, context = question.subject, question.action, question.context
+        if subject is self.subject and action is self.action and context is self.context:
+            return True
+        # Texts are equal to texts alone; other values of Python's are not always told apart
+        # (True is 1), and a claim of the wrong type must not pass for the one before it.
         return (
-            question.subject is self.subject
-            and question.action is self.action
-            and question.context is self.context
-            and question.resource.type == self.what
+            self.is_plain
+            and subject == self.subject
+            and action == self.action
+            and context == self.context
         )
 
 
@@ -73,142 +101,140 @@ class Framing:
     def __init__(
         self,
         askable: Mapping[tuple[str, str, str], Askable],
+        clocked: Clocked,
+        claims: Claims,
         *,
         source: str,
         enums: frozenset[str],
-        purposes: Iterable[str],
     ) -> None:
         self._askable: Final = askable
+        self._clocked: Final = clocked
         self._source: Final = source
         self._enums: Final = enums
-        self._purposes: Final = {name: EntityUid(PURPOSE, name) for name in purposes}
+        self._purposes: Final = {name: EntityUid(PURPOSE, name) for name in claims.wider}
         self._actions: Final = frozenset(name for name, _, _ in askable)
+        self._now = DateTime(0)
 
-    def refusal(self, question: Question, scope: Scope) -> Reason | None:
-        """Why the question may not be asked at all, by this service or by anybody."""
-        name, what = question.action.name, question.resource.type
-        if not scope.admits_action(name) or not scope.admits_type(what):
-            return OUT_OF_SCOPE
-        if (name, question.subject.type, what) in self._askable:
-            return None
-        # Only what the schema itself names is repeated: anything else is the caller's text.
-        if name not in self._actions:
-            return not_askable("the policies know no such action")
-        return not_askable(f"{name} is not asked of such a resource by such a subject")
-
-    def begin(self, question: Question, scope: Scope) -> Frame:
-        """The frame, still without the person."""
+    def frame(
+        self, question: Question, scope: Scope, sight: Sight, live: Live, at_ms: int
+    ) -> Frame:
+        """The question's frame; it may be refused."""
         frame = Frame(question)
-        frame.refused = self.refusal(question, scope)
-        if frame.refused is None:
-            frame.asked = self._askable[
-                question.action.name, question.subject.type, question.resource.type
-            ]
-        return frame
-
-    def finish(self, frame: Frame, seen: Seen | None, scope: Scope, at_ms: int) -> Frame:
-        """The frame with the person, her purpose and the context; or refused."""
+        name, what, who = question.action.name, question.resource.type, question.subject.type
+        if not scope.admits_action(name) or not scope.admits_type(what):
+            frame.refused = OUT_OF_SCOPE
+            return frame
+        asked = self._askable.get((name, who, what))
+        if asked is None:
+            # Only what the schema itself names is repeated: anything else is the caller's text.
+            frame.refused = (
+                not_askable(f"{name} is not asked of such a resource by such a subject")
+                if name in self._actions
+                else not_askable("the policies know no such action")
+            )
+            return frame
+        frame.asked = asked
+        seen = sight.of(EntityUid(who, question.subject.id), at_ms, live)
         if seen is None:
             frame.refused = UNKNOWN_SUBJECT
             return frame
-        frame.seen = seen
+        frame.standing, frame.who = seen.standing, seen.standing.uid
         frame.whole, frame.alone = seen.whole, seen.alone
-        ignored: list[str] = []
+        frame.valid_until = seen.valid_until(self._clocked, live, at_ms)
         try:
-            self._read(frame, seen, scope, ignored)
+            self._read(frame, asked, seen, scope)
         except WrongType as exc:
             frame.refused = wrong_type(str(exc))
-        frame.ignored = tuple(ignored)
-        asked = frame.asked
-        assert asked is not None
-        if asked.has_now:
-            frame.values["now"] = DateTime(at_ms)
-        if asked.has_source:
-            frame.values["source"] = self._source
+        if asked.ours:
+            self._say(frame, asked, at_ms)
         return frame
 
-    def _read(self, frame: Frame, seen: Seen, scope: Scope, ignored: list[str]) -> None:
-        asked = frame.asked
-        assert asked is not None
+    def purpose(self, name: str) -> EntityUid:
+        """The purpose as an entity."""
+        return self._purposes[name]
+
+    def _say(self, frame: Frame, asked: Askable, at_ms: int) -> None:
+        """What only Chartgate says."""
+        if NOW in asked.ours:
+            now = self._now
+            if now.ms != at_ms:
+                now = self._now = DateTime(at_ms)
+            frame.values[NOW] = now
+        if SOURCE in asked.ours:
+            frame.values[SOURCE] = self._source
+
+    def _read(self, frame: Frame, asked: Askable, seen: Seen, scope: Scope) -> None:
+        context = frame.context
+        if context or frame.subject.properties or frame.action.properties:
+            ignored: list[str] = []
+            try:
+                self._believe(frame, asked, seen, scope, ignored)
+            finally:
+                frame.ignored = tuple(ignored)
+        if not (asked.has_purpose and self._purposes):
+            return
+        frame.is_limited = True
+        claim = context.get(_CLAIM)
+        standing = seen.standing
+        if claim is None:
+            if not standing.default_purpose:
+                frame.refused = NO_ROLE
+                return
+            frame.purpose = standing.default_purpose
+        else:
+            name = _name_of(claim)
+            frame.claimed = True
+            # What nobody has heard of is not repeated to the log.
+            frame.purpose = name if name in self._purposes else ""
+            if name not in standing.purposes:
+                frame.refused = PURPOSE_REFUSED if standing.roles else NO_ROLE
+                return
+        frame.values[_CLAIM] = self._purposes[frame.purpose]
+
+    def _believe(
+        self, frame: Frame, asked: Askable, seen: Seen, scope: Scope, ignored: list[str]
+    ) -> None:
+        """What a caller says of the person and of the circumstances."""
         if frame.subject.properties:
             said = believed(
                 "subject", frame.subject.properties, asked.subject, scope, OF_PERSON, ignored
             )
             if said:
                 frame.whole, frame.alone = seen.with_attributes(said)
-        ours = _ours(asked)
-        values = frame.values
+        values, context = frame.values, frame.context
+        is_claim = asked.has_purpose and bool(self._purposes)
         if frame.action.properties:
+            # Cedar's actions have no attributes: what is said of one is said of the circumstances.
+            # Not the purpose, which is claimed in one place.
+            reserved = {*asked.ours, _CLAIM} if is_claim else asked.ours
             values.update(
-                believed(
-                    "action", frame.action.properties, asked.context, scope,
-                    {*ours, "purpose"} if asked.has_purpose else ours, ignored,
-                )
-            )  # fmt: skip
-        context = frame.context
-        if RECIPIENT in context:
-            recipient = context[RECIPIENT]
-            if recipient.__class__ is not str:
-                raise WrongType("context.recipient is not a string")
-            frame.recipient = recipient
-        if context.keys() - _ALWAYS:
-            others = {name: form for name, form in context.items() if name not in _ALWAYS}
-            values.update(believed("context", others, asked.context, scope, ours, ignored))
-        if frame.recipient and RECIPIENT in asked.context:
-            values[RECIPIENT] = asked.context[RECIPIENT](frame.recipient)
+                believed("action", frame.action.properties, asked.context, scope, reserved, ignored)
+            )
+        others = {name: form for name, form in context.items() if name not in _READ_APART}
+        if _CLAIM in context and not is_claim:
+            others[_CLAIM] = context[_CLAIM]
+        if others:
+            values.update(believed("context", others, asked.context, scope, asked.ours, ignored))
+        if not is_claim and isinstance(found := values.get(_CLAIM), EntityUid):
+            frame.purpose, frame.claimed = found.id, True
+        recipient = context.get(RECIPIENT, "")
+        if recipient.__class__ is not str:
+            raise WrongType("context.recipient is not a string")
+        frame.recipient = recipient
+        if recipient and RECIPIENT in asked.context:
+            values[RECIPIENT] = asked.context[RECIPIENT](recipient)
         frame.told = {
             name: text
             for name, value in values.items()
-            if (text := told(name, value, self._enums)) is not None
+            if name != _CLAIM and (text := told(name, value, self._enums)) is not None
         }
-        self._claim(frame, asked, seen, scope, ignored)
-
-    def _claim(
-        self, frame: Frame, asked: Askable, seen: Seen, scope: Scope, ignored: list[str]
-    ) -> None:
-        """The purpose: claimed, or the default of the first live assignment."""
-        claim = frame.context.get("purpose")
-        if not asked.has_purpose or not self._purposes:
-            if claim is not None:
-                said = believed("context", {"purpose": claim}, asked.context, scope, (), ignored)
-                frame.values.update(said)
-                purpose = said.get("purpose")
-                if isinstance(purpose, EntityUid):
-                    frame.purpose, frame.claimed = purpose.id, True
-            return
-        if claim.__class__ is dict:
-            # Cedar's own form of an entity.
-            claim = claim.get("id") if claim.get("type") == PURPOSE else None
-            if claim is None:
-                raise WrongType("context.purpose is not a purpose")
-        standing = seen.standing
-        if claim is None:
-            frame.purpose = standing.default_purpose
-            if not frame.purpose:
-                frame.refused = NO_ROLE
-                return
-        elif claim.__class__ is not str:
-            raise WrongType("context.purpose is not a name")
-        else:
-            frame.claimed = True
-            if claim not in standing.purposes:
-                # A purpose that nobody has heard of is not repeated to the log.
-                frame.purpose = claim if claim in self._purposes else ""
-                frame.refused = PURPOSE_REFUSED if standing.roles else NO_ROLE
-                return
-            frame.purpose = claim
-        frame.values["purpose"] = self.purpose(frame.purpose)
-
-    def purpose(self, name: str) -> EntityUid:
-        """The purpose as an entity."""
-        return self._purposes[name]
 
 
-_ALWAYS: Final = frozenset({"purpose", RECIPIENT})
-
-
-def _ours(asked: Askable) -> frozenset[str]:
-    """What only Chartgate says of the circumstances."""
-    return frozenset(
-        name for name, is_ours in (("now", asked.has_now), ("source", asked.has_source)) if is_ours
-    )
+def _name_of(claim: Any) -> str:
+    """The purpose's name, or Cedar's own form of the entity."""
+    if claim.__class__ is dict and claim.get("type") == PURPOSE:
+        claim = claim.get("id")
+    if claim.__class__ is not str:
+        raise WrongType("context.purpose is not the name of a purpose")
+    name: str = claim
+    return name

@@ -28,6 +28,9 @@ from chartgate.targets.admissible import RECORD
 
 PURPOSE: Final = "Purpose"
 CATEGORY: Final = "Category"
+NOW: Final = "now"
+SOURCE: Final = "source"
+_OURS: Final[Mapping[str, Type]] = {NOW: ExtensionType("datetime"), SOURCE: PrimitiveType("String")}
 LEVEL_OF: Final[Mapping[str, Disclosure]] = {name: level for level, name in VIEW_ACTIONS.items()}
 LEVEL_ACTIONS: Final = tuple(
     EntityUid("Action", VIEW_ACTIONS[level]) for level in sorted(VIEW_ACTIONS)
@@ -58,9 +61,8 @@ class Askable:
     resource: Mapping[str, Reader]
     has_purpose: bool
     """Whether the purpose of use is Chartgate's claim (limited by role, defaulted)."""
-    purpose_needed: bool
-    has_now: bool
-    has_source: bool
+    ours: frozenset[str]
+    """What of the context only Chartgate says: the time, the name of the source."""
     is_record: bool
     """Whether the question is of a record's labels."""
     level: Disclosure | None
@@ -129,9 +131,7 @@ def _askable(
         subject=_readers(_attributes(schema, who), schema),
         resource=_readers(_attributes(schema, what), schema),
         has_purpose=has_purpose,
-        purpose_needed=has_purpose and purpose is not None and purpose.required,
-        has_now=_is(said.get("now"), ExtensionType("datetime")),
-        has_source=_is(said.get("source"), PrimitiveType("String")),
+        ours=frozenset(name for name, type_ in _OURS.items() if _is(said.get(name), type_)),
         is_record=is_record,
         level=LEVEL_OF.get(uid.id) if is_record else None,
     )
@@ -240,3 +240,11 @@ def _extension(type_: Type) -> Reader:
             raise WrongType("not text of the declared type") from None
 
     return read
+
+
+def patient_key(properties: Mapping[str, Any]) -> str | None:
+    """The patient's key as a question says it: text, or a whole number; None where it says none."""
+    key = properties.get("patient")
+    if key.__class__ is str:
+        return key or None
+    return str(key) if key.__class__ is int else None

@@ -59,7 +59,7 @@ def subjects(
     kind = question.subject.type
     names = list(rulings.people.names(kind, after))
     if kind != PERSON_TYPE or not names:
-        stored = {e.uid.id for e in sitting.live.view if e.uid.type == kind and e.uid.id > after}
+        stored = {e.uid.id for e in rulings.entities if e.uid.type == kind and e.uid.id > after}
         names = sorted({*names, *stored})
     for start in range(0, len(names), _STEP):
         found = []
@@ -107,7 +107,7 @@ def resources(
     ``records`` finds them."""
     sitting = rulings.sitting(scope, at_ms)
     kind = question.resource.type
-    names = sorted(e.uid.id for e in sitting.live.view if e.uid.type == kind and e.uid.id > after)
+    names = sorted(e.uid.id for e in rulings.entities if e.uid.type == kind and e.uid.id > after)
     for start in range(0, len(names), _STEP):
         found = []
         step = names[start : start + _STEP]

@@ -39,7 +39,7 @@ class Standing:
 
     __slots__ = (
         "alone", "assignments", "break_glass", "default_purpose", "departments", "entity", "held",
-        "offered", "person", "purposes", "roles", "since", "uid", "until",
+        "offered", "person", "person_uid", "purposes", "roles", "since", "uid", "until",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Standing:
         """With all that counts."""
         self.person: Final = person
         """None for somebody whom the control plane does not know: a stored entity."""
+        self.person_uid: Final = "" if person is None else person.uid
         self.assignments: Final = assignments
         self.roles: Final = roles
         self.departments: Final = tuple(sorted({a.department for a in assignments if a.department}))
