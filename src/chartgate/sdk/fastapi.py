@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
+from starlette.routing import Route
 
 from chartgate.sdk.asked import ask, ask_async, identify
 from chartgate.sdk.decision import Decision
@@ -47,6 +48,9 @@ def protect(app: FastAPI, gate: Any, **settings: Any) -> None:
         app.swagger_ui_oauth2_redirect_url if app.docs_url else None,
     )
     paths = (*settings.pop("public_paths", ()), *(path for path in own if path))
+    for route in app.routes:
+        if isinstance(route, Route) and route.path in own:
+            public("describes the interface, holds no data")(route.endpoint)
     app.add_middleware(ChartgateMiddleware, gate=gate, public_paths=paths, **settings)
 
 
