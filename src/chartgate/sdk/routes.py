@@ -38,22 +38,27 @@ def routes_of(app: Any) -> tuple[Route, ...]:
 
 def _starlette(routes: Any, before: str) -> Iterator[Route]:
     for route in routes:
-        path = before + getattr(route, "path", "")
-        below = getattr(route, "routes", None)
-        endpoint = getattr(route, "endpoint", None)
-        if endpoint is not None:
-            # A class answers the methods that it has.
+        included = getattr(route, "effective_route_contexts", None)
+        if included is not None:  # a router included in a FastAPI application
+            yield from _starlette((one.starlette_route or one for one in included()), before)
+            continue
+        path, below = getattr(route, "path", None), getattr(route, "routes", None)
+        endpoint = getattr(route, "endpoint", None) or getattr(route, "app", None)
+        if below:
+            yield from _starlette(below, before + (path or ""))
+        elif path is None or endpoint is None:
+            raise Misused("the application has a kind of route that cannot be listed")
+        else:
+            # A class answers the methods that it has; another application, who knows.
             methods = getattr(route, "methods", None) or _methods(endpoint)
             for method in sorted(set(methods) - _SELF_MADE):
-                yield Route(method, path, endpoint)
-        elif below:
-            yield from _starlette(below, path)
+                yield Route(method, before + path, endpoint)
 
 
 def _methods(endpoint: Any) -> set[str]:
     names = ("get", "post", "put", "patch", "delete")
     found = {name.upper() for name in names if hasattr(endpoint, name)}
-    return found or {"WEBSOCKET"}
+    return found or {"*"}
 
 
 def _flask(app: Any) -> Iterator[Route]:

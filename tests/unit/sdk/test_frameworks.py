@@ -19,7 +19,7 @@ import pytest
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.urls import path as django_path
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -112,19 +112,23 @@ def told(answer: Answer) -> Any:
 # --- the same clinic, four times --------------------------------------------------------------
 
 
+def over_asgi(app: Any, path: str, user: str, headers: Mapping[str, str]) -> Answer:
+    async def get() -> httpx.Response:
+        transport = httpx.ASGITransport(app, client=("10.1.2.3", 5))
+        async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await client.get(path, headers={"x-user": user, **sent})
+
+    return asyncio.run(get())
+
+
 class Asgi:
     def __init__(self, make: Callable[[Recording], Any]) -> None:
         self.gate = Recording()
         self.app = make(self.gate)
 
     def __call__(self, path: str, user: str = "", **headers: str) -> Answer:
-        async def get() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, client=("10.1.2.3", 5))
-            async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
-                sent = {name.replace("_", "-"): value for name, value in headers.items()}
-                return await client.get(path, headers={"x-user": user, **sent})
-
-        return asyncio.run(get())
+        return over_asgi(self.app, path, user, headers)
 
     def routes(self) -> Any:
         return self.app
@@ -185,14 +189,18 @@ def fastapi_app(gate: Recording) -> FastAPI:
     ) -> Any:
         return disclosed_response(ANN, decision)
 
-    @app.get("/more/threaded")
+    more = APIRouter(prefix="/more")
+
+    @more.get("/threaded")
     def threaded() -> Any:
         return {"allowed": ask("view", Record(patient="17", category="labs")).allowed}
 
-    @app.get("/more/later")
+    @more.get("/later")
     async def signed_in_later() -> Any:
         identify("mwelby", session="s", acr=2)
         return {"allowed": (await ask_async("view", Record(patient="17", category="labs"))).allowed}
+
+    app.include_router(more)
 
     @app.get("/health")
     @public("says whether the process runs")
@@ -319,18 +327,14 @@ class Django:
         self._asynchronous = asynchronous
 
     def __call__(self, path: str, user: str = "", **headers: str) -> Answer:
-        from django.test import AsyncClient, Client
+        from django.core.asgi import get_asgi_application
+        from django.test import Client
 
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        given = {"x-user": user, **sent}
         if self._asynchronous:
-            return asyncio.run(  # type: ignore[no-any-return]
-                AsyncClient(raise_request_exception=False, client=("10.1.2.3", 5)).get(
-                    path, headers=given
-                )
-            )
+            return over_asgi(get_asgi_application(), path, user, headers)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
         client: Any = Client(raise_request_exception=False, REMOTE_ADDR="10.1.2.3")
-        return client.get(path, headers=given)  # type: ignore[no-any-return]
+        return client.get(path, headers={"x-user": user, **sent})  # type: ignore[no-any-return]
 
     def routes(self) -> Any:
         return "django"
