@@ -27,13 +27,16 @@ from chartgate.app.node_asked import (
     SearchRefused,
 )
 from chartgate.app.node_deciding import Facts, Stamps, decide, entries, patients_of, releases
+from chartgate.app.node_searching import Page
 from chartgate.app.patient_record import PatientRecord
 from chartgate.app.question import Question
 from chartgate.app.ruling import Ruling
 from chartgate.app.rulings import Rulings
+from chartgate.app.searches import Chunk
 
 _NO_FACTS: Final[Facts] = {}
 _BREATH_SECONDS: Final = 0.002
+_PAGE_SECONDS: Final = 2.0
 _SPLIT: Final = 256
 """More questions than this are decided with rests for others in between."""
 
@@ -127,14 +130,14 @@ class AnswerDesk:
         self._check_ready()
         ready, epoch, now = self._ready(), self._epoch(), time.time_ns()
         at_ms, rulings = now // 1_000_000, ready.rulings
-        page = node_searching.Page(sought.page.limit)
+        page, began = Page(sought.page.limit), time.perf_counter()
         source = self._facts()
         if needs_patients and source is not None:
             patients = source.chunks(sought.page.after or "")
             found = node_searching.record_chunks(rulings, question, scope, at_ms, patients)
             try:
                 async for chunk in found:
-                    if page.add(chunk):
+                    if page.add(chunk) or _is_late(began, page, chunk):
                         break
                     await asyncio.sleep(0)
             except FactsUnavailable as exc:
@@ -145,7 +148,7 @@ class AnswerDesk:
             key = rulings.patient_of(question)
             known = None if key is None else facts.get(key)
             for chunk in node_searching.chunks(rulings, sought, question, scope, known, at_ms):
-                if page.add(chunk):
+                if page.add(chunk) or _is_late(began, page, chunk):
                     break
                 await asyncio.sleep(0)
         await self._turn.wait()
@@ -204,3 +207,11 @@ class AnswerDesk:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
         return found
+
+
+def _is_late(began: float, page: Page, chunk: Chunk) -> bool:
+    """A page that finds little must not keep its caller, or others, waiting: it ends where it is."""
+    if time.perf_counter() - began < _PAGE_SECONDS:
+        return False
+    page.end_at(chunk)
+    return True

@@ -96,21 +96,38 @@ async def record_chunks(
 
 @dataclass(slots=True)
 class Page:
-    """Gathers results until there is one more than the page holds."""
+    """Gathers results until there is one more than the page holds, or nobody looks any further."""
 
     limit: int
     results: list[Result] = field(default_factory=list)
+    after: str = ""
+    """Where a page that ended early goes on."""
 
     def add(self, chunk: Chunk) -> bool:
         """Whether that was enough."""
         self.results += chunk.results
         return len(self.results) > self.limit
 
+    def end_at(self, chunk: Chunk) -> None:
+        """This page has taken long enough: the next goes on behind the chunk."""
+        self.after = chunk.after
+
+    @property
+    def told(self) -> list[Result]:
+        """The results of the page."""
+        return self.results[: self.limit]
+
     @property
     def found(self) -> Found:
         """The page."""
-        names = tuple(result.id for result in self.results[: self.limit])
-        return Found(names, len(self.results) > self.limit)
+        told = self.told
+        properties = tuple(one.properties for one in told)
+        return Found(
+            names=tuple(one.id for one in told),
+            more=len(self.results) > self.limit or bool(self.after),
+            after="" if len(self.results) > self.limit else self.after,
+            properties=properties if any(properties) else (),
+        )
 
 
 def entries(
@@ -129,7 +146,7 @@ def entries(
     names: frozenset[str],
 ) -> tuple[bytes, ...]:
     """What is to be in the log before the page is told."""
-    told = page.results[: page.limit]
+    told = page.told
     first = told[0].ruling if told else None
     persons: list[str] = []
     patients: list[str] = []
