@@ -59,6 +59,20 @@ class Pause:
     seconds: float
 
 
+class Link(Protocol):
+    """A way to the service, blocking. Raises ``NoReply``."""
+
+    def exchange(self, call: Call, token: str, seconds: float) -> Reply: ...
+    def close(self) -> None: ...
+
+
+class AsyncLink(Protocol):
+    """A way to the service, for asyncio. Raises ``NoReply``."""
+
+    async def exchange(self, call: Call, token: str, seconds: float) -> Reply: ...
+    async def close(self) -> None: ...
+
+
 class Clock(Protocol):
     """Seconds that only go forward, and a number from 0 to 1 that nobody foresees."""
 

@@ -18,7 +18,16 @@ from typing import Any, ClassVar, Final, Self
 
 from chartgate.app.question import Action, Resource, Subject
 from chartgate.model.disclosure import Disclosure
-from chartgate.sdk.calling import DEADLINE, Attempt, Calling, NoReply, Reply, T
+from chartgate.sdk.calling import (
+    DEADLINE,
+    AsyncLink,
+    Attempt,
+    Calling,
+    Link,
+    NoReply,
+    Reply,
+    T,
+)
 from chartgate.sdk.calls import EXECUTE_ALL, Asking, Calls
 from chartgate.sdk.decision import Decision
 from chartgate.sdk.https import AsyncHttps, Https
@@ -59,9 +68,9 @@ class Chartgate:
         strict: bool = False,
         cache: float | None = None,
     ) -> None:
-        self._calls: Final = Calls(url, token, token_file, timeout, strict, cache)
+        self._calls = Calls(url, token, token_file, timeout, strict, cache)
         address = self._calls.address
-        self._link: Final = (
+        self._link: Link = (
             Unix(address.removeprefix(_UNIX))
             if address.startswith(_UNIX)
             else Https(address, ca=ca, certificate=certificate)
@@ -202,9 +211,9 @@ class AsyncChartgate:
         strict: bool = False,
         cache: float | None = None,
     ) -> None:
-        self._calls: Final = Calls(url, token, token_file, timeout, strict, cache)
+        self._calls = Calls(url, token, token_file, timeout, strict, cache)
         address = self._calls.address
-        self._link: Final = (
+        self._link: AsyncLink = (
             AsyncUnix(address.removeprefix(_UNIX))
             if address.startswith(_UNIX)
             else AsyncHttps(address, ca=ca, certificate=certificate)
