@@ -32,7 +32,7 @@ from chartgate.adapters.decision_replies import (
     Stamp,
     head_of,
 )
-from chartgate.adapters.decision_turns import Turns
+from chartgate.adapters.decision_turns import Answering, Turns
 from chartgate.app.authzen_errors import error_body
 from chartgate.app.node_asked import Caller, UnknownCaller
 from chartgate.model.service import Service
@@ -165,18 +165,15 @@ class Exchange:
         self.operation = ""
         self.body = b""
         self.caller: Caller | None = None
-        self.task: asyncio.Task[tuple[int, bytes]] | None = None
+        self.task: Answering | None = None
 
     def begin(self) -> None:
         """Its turn has come."""
         door = self.connection.door
         assert self.caller is not None
-        self.task = door.loop.create_task(
-            door.desk.ask(self.operation, self.body, self.caller, self.head.trace)
-        )
-        self.body = b""
-        door.turns.under_way[self] = self.arrived
-        self.task.add_done_callback(self._decided)
+        body, self.body = self.body, b""
+        answering = door.desk.ask(self.operation, body, self.caller, self.head.trace)
+        self.task = door.turns.carry_out(self, answering, self._decided)
 
     def give_up(self) -> None:
         """It waited too long."""
@@ -189,8 +186,8 @@ class Exchange:
         if self.task is not None:
             self.task.cancel()
 
-    def _decided(self, task: "asyncio.Task[tuple[int, bytes]]") -> None:
-        del self.connection.door.turns.under_way[self]
+    def _decided(self, task: Answering) -> None:
+        self.connection.door.turns.under_way.pop(self, None)
         self.task = None
         if task.cancelled():
             status, body = 503, UNRECORDED

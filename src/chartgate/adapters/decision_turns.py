@@ -8,15 +8,20 @@ Sockets are read between turns: a turn lasts at most ``TURN_SECONDS``.
 """
 
 import asyncio
+import sys
 from collections import deque
+from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from chartgate.adapters.decision_limits import Limits
 from chartgate.adapters.decision_metrics import Metrics
 
 TURN_SECONDS: Final = 0.002
+Answering = asyncio.Task[tuple[int, bytes]]
 _WEIGHT: Final = 0.02
+_HOPELESS: Final = 10
+"""So many times the longest wait: the estimate was wrong, or the machine stood still."""
 
 
 class Ticket(Protocol):
@@ -53,17 +58,40 @@ class Turns:
             return False
         if not self._waiting:
             return True
-        if now - self._waiting[0].arrived > self._limits.queue_seconds:
+        if now - self._waiting[0].arrived > _HOPELESS * self._limits.queue_seconds:
             return False
         return self._weight * self._per_byte <= self._limits.queue_seconds
 
     def enter(self, ticket: Ticket) -> None:
-        """Wait for one's turn."""
+        """Wait for one's turn; whoever comes when nothing else is to be done has it at once."""
+        if not self._waiting and not self.under_way:
+            self._metrics.stages["wait"].add(0.0)
+            ticket.begin()
+            return
         self._waiting.append(ticket)
         self._weight += ticket.weight
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._run)
+
+    def carry_out(
+        self,
+        ticket: Ticket,
+        answering: Coroutine[Any, Any, tuple[int, bytes]],
+        answered: "Callable[[Answering], None]",
+    ) -> "Answering | None":
+        """Begin a ticket's answer; the task, or None where it is answered already."""
+        if sys.version_info >= (3, 12):
+            # its first step here and now: the rest of the loop's round is saved
+            task = asyncio.Task(answering, loop=self._loop, eager_start=True)
+            if task.done():
+                answered(task)
+                return None
+        else:
+            task = self._loop.create_task(answering)
+        self.under_way[ticket] = ticket.arrived
+        task.add_done_callback(answered)
+        return task
 
     @property
     def is_idle(self) -> bool:
@@ -80,7 +108,7 @@ class Turns:
             waited = now - ticket.arrived
             record(waited)
             # let in by an estimate that was wrong: late answers are of no use to anybody
-            if waited > 5 * self._limits.queue_seconds:
+            if waited > _HOPELESS * self._limits.queue_seconds:
                 ticket.give_up()
             else:
                 ticket.begin()

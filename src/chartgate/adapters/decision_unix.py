@@ -27,7 +27,7 @@ from chartgate.adapters.decision_callers import Refusals
 from chartgate.adapters.decision_desk import OVERLOADED, UNRECORDED, Desk
 from chartgate.adapters.decision_http import QUESTIONS
 from chartgate.adapters.decision_limits import Limits
-from chartgate.adapters.decision_turns import Turns
+from chartgate.adapters.decision_turns import Answering, Turns
 from chartgate.app.authzen_errors import error_body
 from chartgate.app.node_asked import Caller, UnknownCaller
 from chartgate.errors import Misconfigured
@@ -118,16 +118,13 @@ class _Exchange:
         self.trace = frame.trace if len(frame.trace) == 55 and frame.trace.isascii() else ""
         self.weight = len(self.body) + _WEIGHT
         self.caller = caller
-        self.task: asyncio.Task[tuple[int, bytes]] | None = None
+        self.task: Answering | None = None
 
     def begin(self) -> None:
         """Its turn has come."""
         door = self.connection.door
-        self.task = door.loop.create_task(
-            door.desk.ask(self.operation, self.body, self.caller, self.trace)
-        )
-        door.turns.under_way[self] = self.arrived
-        self.task.add_done_callback(self._decided)
+        answering = door.desk.ask(self.operation, self.body, self.caller, self.trace)
+        self.task = door.turns.carry_out(self, answering, self._decided)
 
     def give_up(self) -> None:
         """It waited too long."""
@@ -139,8 +136,8 @@ class _Exchange:
         if self.task is not None:
             self.task.cancel()
 
-    def _decided(self, task: "asyncio.Task[tuple[int, bytes]]") -> None:
-        del self.connection.door.turns.under_way[self]
+    def _decided(self, task: Answering) -> None:
+        self.connection.door.turns.under_way.pop(self, None)
         self.task = None
         self._answer(*((503, UNRECORDED) if task.cancelled() else task.result()))
 

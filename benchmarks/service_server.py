@@ -1,0 +1,51 @@
+"""One worker of the decision service for the benchmark: the product's doors over ``service_node``.
+
+Told by one line of JSON on standard input; says its ports on standard output; ends with its input.
+"""
+
+import asyncio
+import gc
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from service_node import BenchNode
+
+from chartgate.adapters.decision_doors import Doors, Opening
+from chartgate.adapters.decision_limits import DEFAULT
+from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
+from chartgate.adapters.log_remote import RemoteLog
+
+
+async def run(told: dict[str, Any]) -> None:
+    folder, ending = Path(told["folder"]), asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ending.set)
+    log = None
+    if told["durability"] != "none":
+        log = await RemoteLog.open(Path(told["log"]))
+    node = BenchNode(told["kind"], told["policies"], log, durable=told["durability"] == "fsync")
+    tls = None
+    if told["tls"]:
+        own_certificate(folder, datetime.now(UTC))
+        tls = Tls(folder / CERTIFICATE, folder / KEY)
+    opening = Opening(
+        port=0, plain=tls is None, tls=tls, unix=folder / "decide.sock", limits=DEFAULT
+    )
+    doors = Doors(node, opening, pager_key=bytes(32))
+    await doors.open()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # as in a worker
+    sys.stdout.write(json.dumps({"port": doors.port}) + "\n")
+    sys.stdout.flush()
+    await ending.wait()
+    await doors.close()
+    if log is not None:
+        await log.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(run(json.loads(sys.stdin.readline())))
