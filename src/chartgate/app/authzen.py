@@ -16,7 +16,13 @@ import msgspec
 
 from chartgate.app.authzen_batch import BadItem
 from chartgate.app.authzen_errors import RecordedAt, error_body
-from chartgate.app.authzen_read import check_question, check_text, decoded
+from chartgate.app.authzen_read import (
+    check_no_nul,
+    check_question,
+    check_text,
+    decoded,
+    may_hold_nul,
+)
 from chartgate.app.question import Question
 from chartgate.app.ruling import Obligation, Reason, Ruling
 
@@ -77,6 +83,8 @@ def parse_evaluation(body: bytes) -> Question:
     question = decoded(_question, body)
     check_question(question)
     check_text(body, question)
+    if may_hold_nul(body):
+        check_no_nul(question)
     return question
 
 

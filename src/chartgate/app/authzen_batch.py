@@ -14,8 +14,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from chartgate.app.authzen_errors import BadRequest, TooLarge
-from chartgate.app.authzen_read import check_size, check_text, check_values, decoded, words_of
+from chartgate.app.authzen_errors import BadRequest, TooManyItems
+from chartgate.app.authzen_read import (
+    check_no_nul,
+    check_size,
+    check_text,
+    check_values,
+    decoded,
+    may_hold_nul,
+    words_of,
+)
 from chartgate.app.node_asked import Semantic
 from chartgate.app.question import Action, Question, Resource, Subject
 from chartgate.app.ruling import Ruling
@@ -120,25 +128,29 @@ def parse_evaluations(body: bytes, at_most: int = MAX_ITEMS) -> Question | Batch
         asked = decoded(_unread, body)
     listed: Sequence[Item | msgspec.Raw] = () if asked.evaluations is UNSET else asked.evaluations
     if len(listed) > at_most:
-        raise TooLarge(f"evaluations: one request has at most {at_most}")
+        raise TooManyItems(f"evaluations: one request has at most {at_most}")
     semantic = _semantic(asked.options)
-    items = [_read(item) if isinstance(item, msgspec.Raw) else item for item in listed]
     check_text(body, asked if isinstance(asked, Evaluations) else None)
-    _check_values_of(asked)
-    for item in items:
-        if not isinstance(item, BadItem):
-            _check_values_of(item)
-    if not items:
+    has_nul = may_hold_nul(body)
+    _check_values_of(asked, has_nul)
+    if not listed:
         return _single(asked)
-    return Batch(tuple([_question(item, asked) for item in items]), semantic)
+    return Batch(tuple([_question(_read(item, has_nul), asked) for item in listed]), semantic)
 
 
-def _check_values_of(asked: Item | Evaluations | _Unread) -> None:
-    for part in (asked.subject, asked.action, asked.resource):
-        if part is not UNSET and part.properties:
-            check_values(part.properties)
-    if asked.context is not UNSET:
-        check_values(asked.context)
+def _check_values_of(asked: Item | Evaluations | _Unread, has_nul: bool) -> None:
+    if (subject := asked.subject) is not UNSET and subject.properties:
+        check_values(subject.properties)
+    if (action := asked.action) is not UNSET and action.properties:
+        check_values(action.properties)
+    if (resource := asked.resource) is not UNSET and resource.properties:
+        check_values(resource.properties)
+    if (context := asked.context) is not UNSET and context:
+        check_values(context)
+    if has_nul:
+        for part in (subject, action, resource, context):
+            if part is not UNSET:
+                check_no_nul(part)
 
 
 def _semantic(options: Options | UnsetType) -> Semantic:
@@ -153,11 +165,16 @@ def _semantic(options: Options | UnsetType) -> Semantic:
         ) from None
 
 
-def _read(raw: msgspec.Raw) -> Item | BadItem:
+def _read(item: Item | msgspec.Raw, has_nul: bool) -> Item | BadItem:
     try:
-        return _item.decode(raw)
+        if isinstance(item, msgspec.Raw):
+            item = _item.decode(item)
+        _check_values_of(item, has_nul)
+    except BadRequest as fault:
+        return BadItem(fault.status, str(fault))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         return BadItem(400, words_of(fault))
+    return item
 
 
 def _single(asked: Evaluations | _Unread) -> Question:

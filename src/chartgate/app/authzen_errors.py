@@ -26,10 +26,16 @@ class BadRequest(Refused):
 
 
 class TooLarge(BadRequest):
-    """More than one request may hold."""
+    """More bytes than one request may have."""
 
     code = "too_large"
     status = 413
+
+
+class TooManyItems(BadRequest):
+    """More questions than one request may hold."""
+
+    code = "too_many_items"
 
 
 class NotJson(BadRequest):

@@ -31,7 +31,7 @@ class PageRequest(msgspec.Struct, frozen=True):
     """``page`` of a request; its ``properties`` are ignored, as every unknown field is."""
 
     token: str | UnsetType = UNSET
-    limit: int | UnsetType = UNSET
+    limit: int | float | UnsetType = UNSET
 
 
 class PageAnswer(msgspec.Struct, frozen=True):
@@ -62,11 +62,7 @@ class Pager:
         """The page asked for; raises ``BadPage`` for a token that is not of this query."""
         if asked is UNSET:
             return Page()
-        limit = asked.limit
-        if limit is not UNSET:
-            if limit < 1:
-                raise BadRequest("page.limit: expected a whole number from 1 on")
-            limit = min(limit, MAX_LIMIT)
+        limit = _limit(asked.limit)
         if asked.token is UNSET or asked.token == "":
             return Page(DEFAULT_LIMIT if limit is UNSET else limit)
         page = self._opened(asked.token, digest)
@@ -95,6 +91,15 @@ class Pager:
         if not hmac.compare_digest(mac, self._mac(signed, digest)):
             raise BadPage(_NOT_OURS)
         return Page(int.from_bytes(signed[1:3]), signed[3:].decode())
+
+
+def _limit(asked: float | UnsetType) -> int | UnsetType:
+    if asked is UNSET:
+        return UNSET
+    # JSON knows one kind of number: 5.0 is a whole one (JSON Schema, section 4.2.3).
+    if asked < 1 or asked != int(asked):
+        raise BadRequest("page.limit: expected a whole number from 1 on")
+    return min(int(asked), MAX_LIMIT)
 
 
 def _text(data: bytes) -> str:

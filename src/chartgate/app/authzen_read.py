@@ -81,9 +81,9 @@ def check_question(question: Question) -> None:
 
 def _check_value(value: Any, depth: int) -> None:
     kind = value.__class__
-    if kind is int:
+    if kind is int or kind is float:
         if not -_LONGEST <= value < _LONGEST:
-            raise BadRequest("a whole number does not fit into 64 bits")
+            raise BadRequest("a number does not fit into 64 bits")
         return
     if kind is not dict and kind is not list:
         return
@@ -94,22 +94,28 @@ def _check_value(value: Any, depth: int) -> None:
 
 
 def check_text(body: bytes, kept: Any = None) -> None:
-    """Raise unless no object of the body has a key twice, and nothing in it is NUL or not UTF-8.
+    """Raise unless no object of the body has a key twice, and all of it is UTF-8.
 
     ``kept``: what was read of it. Written out again it has a colon for every key that was kept, and
     those of its texts. A body that has no more than that (and no ``\\u`` that could hide one) has no
     second key of a name, and need not be read again.
     """
-    if kept is None or b"\\u" in body or body.count(b":") != _encode(kept).count(b":"):
-        _check_closely(body)
-
-
-def _check_closely(body: bytes) -> None:
+    if kept is not None and b"\\u" not in body and body.count(b":") == _encode(kept).count(b":"):
+        return
     try:
         _strict.decode(body.decode())
     except (ValueError, RecursionError) as fault:
         refuse(fault)
-    if b"\\u0000" in body and _holds_nul(msgspec.json.decode(body)):
+
+
+def may_hold_nul(body: bytes) -> bool:
+    """Whether a text of the body can hold NUL: JSON spells it in one way only."""
+    return b"\\u0000" in body
+
+
+def check_no_nul(kept: Any) -> None:
+    """Raise where a text that was read holds the character NUL: no database can be asked for it."""
+    if _holds_nul(msgspec.to_builtins(kept)):
         raise BadRequest("a text holds the character NUL")
 
 

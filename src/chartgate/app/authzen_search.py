@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from chartgate.app.authzen_errors import RecordedAt
 from chartgate.app.authzen_paging import Page, PageAnswer, Pager, PageRequest, query_digest
-from chartgate.app.authzen_read import check_text, check_values, decoded
+from chartgate.app.authzen_read import check_no_nul, check_text, check_values, decoded, may_hold_nul
 from chartgate.app.question import Action, Name, Resource, Subject
 
 
@@ -118,6 +118,8 @@ def _sought(query: AnySearch, body: bytes, pager: Pager, asker: str) -> Sought:
     if action is not None:
         check_values(action.properties)
     check_text(body)
+    if may_hold_nul(body):
+        check_no_nul(query)
     kind = type(query).__name__
     digest = query_digest(asker, kind, query.subject, action, query.resource, query.context)
     return Sought(query, pager.page(query.page, digest), digest)

@@ -229,7 +229,7 @@ def _schemas() -> Json:
             del schema["required"]
         del schema["title"]
     _refine(found)
-    return dict(sorted((found | SCHEMAS).items()))
+    return dict(sorted((found | SCHEMAS | {"Value": _VALUE}).items()))
 
 
 def _shape(shape: Json, words: str) -> Json:
@@ -253,7 +253,16 @@ def _refine(schemas: Json) -> None:
         {"required": ["subject", "action", "resource"]},
     ]
     schemas["Options"]["properties"]["evaluations_semantic"]["enum"] = list(map(str, Semantic))
-    schemas["PageRequest"]["properties"]["limit"]["minimum"] = 1
+    schemas["PageRequest"]["properties"]["limit"] |= {"type": "integer", "minimum": 1}
+    for name in ("Subject", "Action", "Resource", "Wanted"):
+        fields = schemas[name]["properties"]
+        fields["properties"] |= _VALUES
+        for field in {"type", "id", "name"} & fields.keys():
+            fields[field]["pattern"] = _NO_NUL
+    for schema in schemas.values():
+        context = schema["properties"].get("context")
+        if context is not None and "$ref" not in context:
+            context |= _VALUES
     level = {"type": "string", "enum": ["full", "summary", "masked", "withheld"]}
     for field in ("levels", "fields"):
         schemas["Context"]["properties"][field]["additionalProperties"] = level
@@ -264,6 +273,26 @@ def _refine(schemas: Json) -> None:
     for field, shape in schemas["Metadata"]["properties"].items():
         if field != "capabilities":
             shape |= {"format": "uri", "pattern": "^https://"}
+
+
+_NO_NUL: Final = r"^[^\u0000]*$"
+_VALUES: Final = {
+    "propertyNames": {"pattern": _NO_NUL},
+    "additionalProperties": {"$ref": _REF + "Value"},
+}
+_VALUE: Final = {
+    "description": (
+        "Anything, at most 16 deep, without the character NUL. Numbers fit into 64 bits; whole ones"
+        " are what policies can read."
+    ),
+    "anyOf": [
+        {"type": ["boolean", "null"]},
+        {"type": "string", "pattern": _NO_NUL},
+        {"type": "number", "minimum": -(2**63), "exclusiveMaximum": 2**63},
+        {"type": "array", "items": {"$ref": _REF + "Value"}},
+        {"type": "object", **_VALUES},
+    ],
+}
 
 
 _PARAMETERS: Final = {

@@ -146,8 +146,8 @@ RESPONSES: Final = {
     "413": Refusal(
         "TooLarge",
         "too_large",
-        "evaluations: one request has at most 1000",
-        "The body, or the batch, is larger than one request may be.",
+        "a request has at most 1048576 bytes",
+        "The body is larger than one request may be.",
     ),
     "414": Refusal("TargetTooLong", "too_large", "the target is too long", "The URL is too long."),
     "415": Refusal(

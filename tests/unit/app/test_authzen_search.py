@@ -103,6 +103,7 @@ def test_a_search_without_one_of_its_entities_is_refused(name: str):
         (subject_search, {"resource": {"type": "Record"}}),
         (subject_search, {"subject": {"id": "alice"}}),
         (subject_search, {"context": {"a": 10**20}}),
+        (subject_search, {"context": {"a": "\0"}}),
         (subject_search, {"action": {"name": "read", "properties": {"a": 10**20}}}),
         (resource_search, {"subject": {"type": "User"}}),
         (resource_search, {"resource": {}}),
@@ -125,9 +126,16 @@ def test_no_key_is_there_twice_in_a_search():
 
 @pytest.mark.parametrize(
     ("asked", "limit"),
-    [({}, 100), ({"limit": 1}, 1), ({"limit": 1000}, 1000), ({"limit": 10**30}, 1000)],
+    [
+        ({}, 100),
+        ({"limit": 1}, 1),
+        ({"limit": 5.0}, 5),
+        ({"limit": 1e20}, 1000),
+        ({"limit": 1000}, 1000),
+        ({"limit": 10**30}, 1000),
+    ],
 )
-def test_a_page_has_a_limit(asked: dict[str, int], limit: int):
+def test_a_page_has_a_limit(asked: dict[str, float], limit: int):
     assert subject_search(page=asked).page == Page(limit)
     assert subject_search().page == Page(100)
     assert subject_search(page=asked | {"token": ""}).page == Page(limit)
