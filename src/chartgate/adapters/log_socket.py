@@ -23,7 +23,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from os import chown, geteuid
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import msgspec
 
@@ -134,18 +134,17 @@ class _Caller(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=MAX_UNREAD)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport.set_write_buffer_limits(high=MAX_UNREAD)
         house = self._house
         house.callers.add(self)
         self._is_own = peer_uid(transport.get_extra_info("socket")) in {geteuid(), 0}
         if (not self._is_own and house.door is None) or len(house.callers) > MAX_CALLERS:
             reason = "too many callers" if self._is_own else "a caller of another user"
             _logger.warning("log socket: refused %s", reason)
-            transport.abort()
+            self._transport.abort()
             return
-        self._deadline = self._loop.call_later(_GREETING_SECONDS, transport.abort)
+        self._deadline = self._loop.call_later(_GREETING_SECONDS, self._transport.abort)
         if house.is_closing:
             self.finish()
 
