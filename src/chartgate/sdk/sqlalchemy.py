@@ -215,7 +215,7 @@ class Protection:
         """The connection is nobody's until it is taken again."""
         seat = record.info.get(_SEAT)
         if isinstance(seat, Seat):
-            seat.claim = None
+            seat.claim, seat.is_spoilt = None, False
             self.gate.leave(seat)
 
     def resetting(self, dbapi: Any, record: Any, state: Any) -> None:
@@ -225,7 +225,7 @@ class Protection:
 
     def give(self, seat: Seat, claim: Claim) -> None:
         """A connection that is nobody's, or this person's, is this person's."""
-        if seat.claim is not None and seat.claim != claim:
+        if seat.is_spoilt or (seat.claim is not None and seat.claim != claim):
             raise OtherPerson("this connection is another person's: take a new one")
         self.gate.sit(seat, claim.person, claim.purpose)
         seat.claim = claim
@@ -236,7 +236,7 @@ class Protection:
         if not isinstance(seat, Seat):
             raise Misconfigured("a connection of this pool does not lead through the gate")
         now = current()
-        if seat.claim is not None and now is not None and now != seat.claim:
+        if seat.is_spoilt or (seat.claim is not None and now is not None and now != seat.claim):
             raise OtherPerson("this connection is another person's: take a new one")
         if seat.claim is None and now is not None:
             self.give(seat, now)
@@ -284,23 +284,35 @@ def _begun(session: Session, transaction: SessionTransaction, connection: sa.Con
     made = _protections.get(id(connection.dialect))
     if made is None:
         return
-    held: _Held | None = session.info.get(_CLAIM)
-    now = current()
-    if held is not None and now is not None and now != held.claim:
-        # A session that holds nothing of the one may serve the other.
-        if held.for_good or len(session.identity_map) or session.new:
-            raise OtherPerson(
-                "this session is another person's, or another purpose's: open a new one"
-            )
-        held = None
-    if held is None:
-        if now is None:
-            return  # nobody: what is asked is refused
-        held = session.info[_CLAIM] = _Held(now, for_good=False)
     seat = connection.info.get(_SEAT)
     if not isinstance(seat, Seat):
         raise Misconfigured("a connection of this pool does not lead through the gate")
-    made.give(seat, held.claim)
+    try:
+        claim = _claim_of(session)
+        if claim is not None:
+            made.give(seat, claim)
+    except BaseException:
+        # The session keeps the connection for all that: it must be of no use to it.
+        seat.is_spoilt = True
+        made.gate.leave(seat)
+        raise
+
+
+def _claim_of(session: Session) -> Claim | None:
+    """For whom the session acts in the transaction that begins; nobody: what is asked is refused."""
+    held: _Held | None = session.info.get(_CLAIM)
+    now = current()
+    if held is None or (
+        # A session that holds nothing of the one may serve the other.
+        now not in {None, held.claim}
+        and not (held.for_good or len(session.identity_map) or session.new)
+    ):
+        if now is not None:
+            session.info[_CLAIM] = _Held(now, for_good=False)
+        return now
+    if now not in {None, held.claim}:
+        raise OtherPerson("this session is another person's, or another purpose's: open a new one")
+    return held.claim
 
 
 __all__ = [

@@ -280,6 +280,7 @@ class EmbeddedGate:
                     self._end(door, self._idle(everybody=True), "the application closed its gate")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.sleep(0)  # transports that were closed let go of their sockets
 
     async def _until_stopped(self, door: "_Door") -> None:
         assert self._stop is not None

@@ -74,7 +74,7 @@ class Seat:
     """One connection of a pool. ``acting`` is set by the application's thread between transactions
     and read by the gate's when a message of that connection comes."""
 
-    __slots__ = ("acting", "claim", "is_opening", "is_seated", "ticket")
+    __slots__ = ("acting", "claim", "is_opening", "is_seated", "is_spoilt", "ticket")
 
     def __init__(self, ticket: str) -> None:
         self.ticket: Final = ticket
@@ -85,6 +85,8 @@ class Seat:
         """The driver is still finding out whom it speaks to."""
         self.is_seated = False
         """The connection has come to the gate."""
+        self.is_spoilt = False
+        """It is in the hands of a session that may not have it; good again once given back."""
 
 
 class NoOne(GateSession):
