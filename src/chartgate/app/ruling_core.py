@@ -94,6 +94,7 @@ class Core:
                 failed=failed,
                 reason=None if found.allowed else reason,
                 barring=barring,
+                lacks=not found.top,
             )
             _keep(self._plain, found, kept)
         return kept

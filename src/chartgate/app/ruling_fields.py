@@ -13,9 +13,12 @@ from typing import Any, Final
 from chartgate.app.ruling_shape import WrongType
 from chartgate.app.table_plan import RECORD_IDS
 from chartgate.datamap.model import KEY, UNLABELLED, DataMap
+from chartgate.model.disclosure import Disclosure
 
 NOT_PHI: Final = frozenset({"technical", "audit_log"})
 """Categories of what belongs to no patient."""
+_FULL: Final = int(Disclosure.FULL)
+_VISIBLE: Final = int(Disclosure.MASKED)
 _MOST_FIELDS: Final = 2_000
 _MOST_KEPT: Final = 4_096
 
@@ -51,6 +54,17 @@ class Wanted:
     """Whether a field has no label."""
     unknown: bool = False
     """Whether a category is none of the policies'."""
+
+    def needed(self, level: int) -> tuple[tuple[str, int], ...]:
+        """At which level each label must be seen, so that everything is seen at ``level``."""
+        found: dict[str, int] = {}
+        for cell in self.cells:
+            for name in cell.row:
+                found[name] = max(found.get(name, 0), _VISIBLE)
+            # Of a key, a pseudonym is always to be had where its row is.
+            for name in () if cell.is_key and level <= _VISIBLE else cell.labels:
+                found[name] = max(found.get(name, 0), _FULL if cell.is_key else level)
+        return tuple(found.items())
 
 
 class Fields:

@@ -8,6 +8,8 @@ policies see of the context is what was believed, and nothing else.
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from chartgate.app.engine import Live
 from chartgate.app.question import Action, Question, Subject
 from chartgate.app.rolebook import RoleBook
@@ -39,43 +41,31 @@ NOBODY: Final = Standing(_NOBODY, Entity(_NOBODY), Claims(RoleBook({}, {})))
 _NO_ENTITIES: Final = EntityStore().view
 
 
-class Frame:
+class Frame(msgspec.Struct, eq=False):
     """One subject, action and context, judged; ``refused`` says why nothing is decided."""
 
-    __slots__ = (
-        "action", "alone", "asked", "claimed", "context", "ignored", "is_limited",
-        "is_plain", "purpose",
-        "recipient", "refused", "standing", "subject", "told", "valid_until", "values", "what",
-        "who", "whole",
-    )  # fmt: skip
-
-    def __init__(self, question: Question) -> None:
-        self.subject: Final[Subject] = question.subject
-        self.action: Final[Action] = question.action
-        self.context: Final[Mapping[str, Any]] = question.context
-        self.what: Final[str] = question.resource.type
-        self.is_plain: Final = not (
-            question.subject.properties
-            or question.action.properties
-            or any(value.__class__ is not str for value in question.context.values())
-        )
-        self.asked: Askable | None = None
-        self.refused: Reason | None = None
-        self.standing: Standing = NOBODY
-        self.who: EntityUid = _NOBODY
-        self.whole: View = _NO_ENTITIES
-        self.alone: tuple[View, ...] = ()
-        self.valid_until: int | None = None
-        self.purpose = ""
-        self.claimed = False
-        self.is_limited = False
-        """Whether the purpose is limited by role."""
-        self.values: dict[str, Value] = {}
-        """The context as policies see it."""
-        self.told: dict[str, str] = {}
-        """What of it was believed, for the log."""
-        self.recipient = ""
-        self.ignored: tuple[str, ...] = ()
+    subject: Subject
+    action: Action
+    context: dict[str, Any]
+    what: str
+    """The resource's type."""
+    asked: Askable | None = None
+    refused: Reason | None = None
+    standing: Standing = NOBODY
+    who: EntityUid = _NOBODY
+    whole: View = _NO_ENTITIES
+    alone: tuple[View, ...] = ()
+    valid_until: int | None = None
+    purpose: str = ""
+    claimed: bool = False
+    is_limited: bool = False
+    """Whether the purpose is limited by role."""
+    values: dict[str, Value] = {}
+    """The context as policies see it."""
+    told: dict[str, str] = {}
+    """What of it was believed, for the log."""
+    recipient: str = ""
+    ignored: tuple[str, ...] = ()
 
     def is_of(self, question: Question) -> bool:
         """Whether the question has the very same subject, action and context: items of a batch
@@ -88,10 +78,11 @@ class Frame:
         # Texts are equal to texts alone; other values of Python's are not always told apart
         # (True is 1), and a claim of the wrong type must not pass for the one before it.
         return (
-            self.is_plain
+            not (subject.properties or action.properties)
             and subject == self.subject
             and action == self.action
             and context == self.context
+            and all(value.__class__ is str for value in (*context.values(), *self.context.values()))
         )
 
 
@@ -119,8 +110,9 @@ class Framing:
         self, question: Question, scope: Scope, sight: Sight, live: Live, at_ms: int
     ) -> Frame:
         """The question's frame; it may be refused."""
-        frame = Frame(question)
-        name, what, who = question.action.name, question.resource.type, question.subject.type
+        subject, action = question.subject, question.action
+        name, what, who = action.name, question.resource.type, subject.type
+        frame = Frame(subject, action, question.context, what)
         if not scope.admits_action(name) or not scope.admits_type(what):
             frame.refused = OUT_OF_SCOPE
             return frame
@@ -134,7 +126,7 @@ class Framing:
             )
             return frame
         frame.asked = asked
-        seen = sight.of(EntityUid(who, question.subject.id), at_ms, live)
+        seen = sight.of(EntityUid(who, subject.id), at_ms, live)
         if seen is None:
             frame.refused = UNKNOWN_SUBJECT
             return frame
@@ -165,13 +157,18 @@ class Framing:
 
     def _read(self, frame: Frame, asked: Askable, seen: Seen, scope: Scope) -> None:
         context = frame.context
-        if context or frame.subject.properties or frame.action.properties:
+        is_claim = asked.has_purpose and bool(self._purposes)
+        if (
+            frame.subject.properties
+            or frame.action.properties
+            or (context and not (is_claim and len(context) == 1 and _CLAIM in context))
+        ):
             ignored: list[str] = []
             try:
                 self._believe(frame, asked, seen, scope, ignored)
             finally:
                 frame.ignored = tuple(ignored)
-        if not (asked.has_purpose and self._purposes):
+        if not is_claim:
             return
         frame.is_limited = True
         claim = context.get(_CLAIM)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from chartgate.app.ruling import Obligation
+from chartgate.app.ruling_verdicts import Verdict
 from chartgate.app.standing import Standing
 from chartgate.cedar.ast import Binary, Expr, GetAttr, HasAttr, Literal, Policy, SetExpr, Var
-from chartgate.model.disclosure import Disclosure
 from chartgate.model.principal import EntityUid
 from chartgate.targets.admissible import children, entities_in
 
@@ -20,8 +20,6 @@ ACR: Final = "acr"
 ACR_VALUES: Final = (1, 2, 3)
 """How strongly somebody authenticated: a password, a second factor, one that cannot be phished."""
 ACR_URN: Final = "urn:chartgate:acr:"
-
-_WORDS: Final = tuple(level.label for level in sorted(Disclosure))
 
 
 class Hints:
@@ -32,6 +30,7 @@ class Hints:
         self._named: set[str] = set()
         self._is_opaque = False
         self._without: Final[dict[str, set[str]]] = {"purpose": set(), ACR: set()}
+        self._granting: Final[set[str]] = set()
         self.asks_acr = False
         for policy in policies:
             self._read(policy)
@@ -48,10 +47,15 @@ class Hints:
         for name, without in self._without.items():
             if name not in names and "" not in names:
                 without.add(policy.id)
+            elif policy.effect == "permit":
+                self._granting.add(name)
 
-    def can_help(self, name: str, forbids: Iterable[str]) -> bool:
-        """Whether another value of what the context says could lift all of these forbids."""
-        return self._without[name].isdisjoint(forbids)
+    def can_help(self, name: str, verdict: Verdict, *, has_grants: bool) -> bool:
+        """Whether another value of what the context says could lift every forbid, and give the
+        permit where one is missing. Grants are policies that were not read here."""
+        return self._without[name].isdisjoint(verdict.barring) and (
+            not verdict.lacks or has_grants or name in self._granting
+        )
 
     def others(self, standing: Standing, current: str) -> tuple[tuple[str, ...], ...]:
         """The purposes that could be claimed instead, those together that no policy tells apart."""
@@ -100,22 +104,7 @@ def _is_literal(expr: Expr) -> bool:
     return isinstance(expr, Literal) and isinstance(expr.value, EntityUid)
 
 
-def mask(levels: Mapping[str, int]) -> Obligation | None:
-    """What may be shown, but not as it is."""
-    below = {
-        name: _WORDS[level]
-        for name, level in levels.items()
-        if Disclosure.WITHHELD < level < Disclosure.FULL
-    }
-    return Obligation("mask", categories=below) if below else None
-
-
 def break_glass(standing: Standing, categories: Iterable[str]) -> Obligation | None:
     """The emergency procedure, where a role held now has it for what was asked about."""
     open_ = tuple(sorted(standing.break_glass.intersection(categories)))
     return Obligation("break_glass", values=open_) if open_ else None
-
-
-def words(levels: Mapping[str, int]) -> dict[str, str]:
-    """Levels as words."""
-    return {name: _WORDS[level] for name, level in levels.items()}

@@ -6,7 +6,7 @@ nothing is guessed, rounded or converted but what Cedar's own JSON form converts
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from chartgate.cedar.entities import InvalidEntities, value_from_json
 from chartgate.cedar.schema import (
@@ -20,11 +20,15 @@ from chartgate.cedar.schema import (
     SetType,
     Type,
 )
-from chartgate.cedar.values import CedarSet, RecordValue, Value, is_i64
+from chartgate.cedar.values import CedarSet, RecordValue, Value, is_i64, key
 from chartgate.errors import Refused
 from chartgate.model.disclosure import VIEW_ACTIONS, Disclosure
 from chartgate.model.principal import EntityUid
 from chartgate.targets.admissible import RECORD
+
+_T = TypeVar("_T")
+_LONGEST_KEPT: Final = 64
+_MOST_KEPT: Final = 4_096
 
 PURPOSE: Final = "Purpose"
 CATEGORY: Final = "Category"
@@ -191,7 +195,7 @@ def _string(form: Any) -> Value:
 
 def _entity(type_: str, enum: tuple[str, ...] | None) -> Reader:
     """An entity of the type: its id alone, or Cedar's ``{"type", "id"}``."""
-    only = None if enum is None else frozenset(enum)
+    kept: dict[str, Value] = {} if enum is None else {n: EntityUid(type_, n) for n in enum}
 
     def read(form: Any) -> Value:
         if form.__class__ is dict:
@@ -199,18 +203,44 @@ def _entity(type_: str, enum: tuple[str, ...] | None) -> Reader:
             if form.__class__ is not dict or form.get("type") != type_ or len(form) != 2:
                 raise WrongType(f"not a {type_}")
             form = form.get("id")
-        if form.__class__ is str and (only is None or form in only):
-            return EntityUid(type_, form)
-        raise WrongType(f"not a {type_}")
+        if form.__class__ is not str:
+            raise WrongType(f"not a {type_}")
+        found = kept.get(form)
+        if found is None:
+            if enum is not None:
+                raise WrongType(f"not a {type_}")
+            found = EntityUid(type_, form)
+            _remember(kept, form, found)
+        return found
 
     return read
 
 
+def _remember(kept: dict[str, _T], name: str, value: _T) -> None:
+    # Ids come again and again; those that callers make up must not fill the memory.
+    if len(name) <= _LONGEST_KEPT:
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[name] = value
+
+
 def _set(element: Reader) -> Reader:
+    kept: dict[str, tuple[object, Value]] = {}
+
     def read(form: Any) -> Value:
         if form.__class__ is not list:
             raise WrongType("not a list")
-        return CedarSet.of([element(item) for item in form])
+        unique: dict[object, Value] = {}
+        for item in form:
+            # Texts are equal to texts alone, so that what was read of one is right for the next.
+            found = kept.get(item) if item.__class__ is str else None
+            if found is None:
+                value = element(item)
+                found = (key(value), value)
+                if item.__class__ is str:
+                    _remember(kept, item, found)
+            unique.setdefault(found[0], found[1])
+        return CedarSet.keyed(unique)
 
     return read
 

@@ -33,7 +33,6 @@ from chartgate.app.ruling_verdicts import (
     NO_PATIENT,
     UNKNOWN,
     Verdict,
-    cell_levels,
     change_verdict,
     may_change,
     view_verdict,
@@ -138,7 +137,7 @@ class Sitting:
         def again(values: Values) -> bool:
             return self._decided(frame, asked.action, uid, values, own).allowed
 
-        offered = self._offered(frame, asked, verdict.barring, again)
+        offered = self._offered(frame, asked, verdict, again)
         return self._ruling(frame, verdict, ignored, "", is_phi=True, offered=offered)
 
     def _decided(
@@ -236,12 +235,13 @@ class Sitting:
             return self._ruling(frame, verdict, ignored, record.key, is_phi=wanted.is_phi)
 
         def again(values: Values) -> bool:
-            new = self._reach(frame, record, wanted, values, {})
-            return cell_levels(wanted, labels, new)[2] >= level
+            return self._sees(frame, record, wanted, values, level)
 
-        offered: tuple[Obligation, ...] = ()
-        if patient != UNKNOWN:
-            offered = self._offered(frame, asked, verdict.barring, again)
+        # Of a patient whom the source does not know the same is worked out, and nothing of it told:
+        # the time that an answer takes is to tell nothing either.
+        offered = self._offered(frame, asked, verdict, again)
+        if patient == UNKNOWN:
+            offered = ()
         # It does not depend on the patient, so that it tells nothing of her.
         opened = break_glass(frame.standing, verdict.short)
         if opened is not None:
@@ -288,6 +288,37 @@ class Sitting:
             )
         )
 
+    def _sees(
+        self, frame: Frame, record: _Record, wanted: Wanted, values: Values, level: int
+    ) -> bool:
+        """Whether every label is seen as well as it must be, without asking how well beyond."""
+        if wanted.unlabelled:
+            return False
+        needed = (*wanted.needed(level), *((name, level) for name in record.labels))
+        return all(self._reaches(frame, record, values, name, need) for name, need in needed)
+
+    def _reaches(self, frame: Frame, record: _Record, values: Values, name: str, need: int) -> bool:
+        own: Any = _Own(_ASKED, {**record.base, "category": self._core.labels[name]})
+        weigh, who = self._live.compiled.weigh, frame.who
+        is_given = False
+        for at in range(len(LEVEL_ACTIONS), 0, -1):
+            if at < need and not is_given:
+                return False
+            action = LEVEL_ACTIONS[at - 1]
+            whole = weigh(who, action, _ASKED, values, frame.whole, own)
+            if at <= need and whole.forbids:
+                return False
+            if at >= need and not is_given:
+                is_given = (
+                    bool(whole.permits)
+                    if not frame.alone
+                    else any(
+                        weigh(who, action, _ASKED, values, view, own).permits
+                        for view in frame.alone
+                    )
+                )
+        return is_given
+
     def _change(
         self,
         frame: Frame,
@@ -307,8 +338,10 @@ class Sitting:
             return may_change(wanted, self._each(frame, asked, record, wanted, values))
 
         offered: tuple[Obligation, ...] = ()
-        if not verdict.allowed and record.patient != UNKNOWN:
-            offered = self._offered(frame, asked, verdict.barring, again)
+        if not verdict.allowed:
+            offered = self._offered(frame, asked, verdict, again)
+        if record.patient == UNKNOWN:
+            offered = ()
         return self._ruling(
             frame, verdict, ignored, record.key, is_phi=wanted.is_phi, offered=offered
         )
@@ -329,13 +362,14 @@ class Sitting:
         self,
         frame: Frame,
         asked: Askable,
-        barring: tuple[str, ...],
+        verdict: Verdict,
         again: Callable[[Values], bool],
     ) -> tuple[Obligation, ...]:
         """What of the context, said otherwise, would have it allowed; each is really decided."""
         core, values = self._core, frame.values
         hints, found = core.hints, []
-        if frame.is_limited and hints.can_help("purpose", barring):
+        granted = frame.who in self._live.compiled.grants.held
+        if frame.is_limited and hints.can_help("purpose", verdict, has_grants=granted):
             would = [
                 name
                 for group in hints.others(frame.standing, frame.purpose)
@@ -344,7 +378,11 @@ class Sitting:
             ]
             if would:
                 found.append(Obligation("purpose", values=tuple(would)))
-        if hints.asks_acr and ACR in asked.context and hints.can_help(ACR, barring):
+        if (
+            (hints.asks_acr or granted)
+            and ACR in asked.context
+            and hints.can_help(ACR, verdict, has_grants=granted)
+        ):
             now = values.get(ACR, 0)
             would = [
                 f"{ACR_URN}{acr}"

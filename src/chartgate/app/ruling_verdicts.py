@@ -11,7 +11,6 @@ from typing import Final
 from chartgate.app.ruling import Obligation, Reason
 from chartgate.app.ruling_fields import Cell, Wanted
 from chartgate.app.ruling_levels import Allowed, Reached, in_order
-from chartgate.app.ruling_obligations import mask, words
 from chartgate.app.ruling_reasons import (
     LESS,
     NO_PERMIT,
@@ -22,6 +21,7 @@ from chartgate.app.ruling_reasons import (
 )
 from chartgate.model.disclosure import Disclosure
 
+_WORDS: Final = tuple(level.label for level in sorted(Disclosure))
 FULL: Final = int(Disclosure.FULL)
 _MASKED: Final = int(Disclosure.MASKED)
 
@@ -31,11 +31,11 @@ NO_PATIENT, KNOWN, UNKNOWN = range(3)
 
 class Verdict:
     """An answer without who asked. ``barring``: the forbids that another context would have to
-    lift; ``short``: the categories that are not seen in full."""
+    lift; ``lacks``: whether some permit is missing; ``short``: the categories that are not seen in full."""
 
     __slots__ = (
-        "allowed", "barring", "determining", "failed", "fields", "levels", "obligations", "reason",
-        "short",
+        "allowed", "barring", "determining", "failed", "fields", "lacks", "levels", "obligations",
+        "reason", "short",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +46,7 @@ class Verdict:
         failed: tuple[str, ...],
         reason: Reason | None = None,
         barring: tuple[str, ...] = (),
+        lacks: bool = False,
         levels: Mapping[str, int] | None = None,
         fields: Mapping[str, int] | None = None,
     ) -> None:
@@ -54,6 +55,7 @@ class Verdict:
         self.failed: Final = failed
         self.reason: Final = reason
         self.barring: Final = barring
+        self.lacks: Final = lacks
         self.levels: Final = words(levels or {})
         self.fields: Final = words(fields or {})
         masked = mask(levels or {})
@@ -91,6 +93,7 @@ def view_verdict(
     return Verdict(
         allowed=False, determining=determining, failed=failed, reason=reason,
         barring=in_order(one.barred_below(level) for one in found.values()),
+        lacks=any(one.top < level for one in found.values()),
         levels=levels, fields=fields,
     )  # fmt: skip
 
@@ -137,6 +140,7 @@ def change_verdict(
     return Verdict(
         allowed=False, determining=determining, failed=failed, reason=reason,
         barring=in_order(one.barring for one in refusing),
+        lacks=any(not one.top for one in refusing),
     )  # fmt: skip
 
 
@@ -186,3 +190,18 @@ def _lowest(
         for name in names:
             if found[name].level == level:
                 yield found[name].determining
+
+
+def mask(levels: Mapping[str, int]) -> Obligation | None:
+    """What may be shown, but not as it is."""
+    below = {
+        name: _WORDS[level]
+        for name, level in levels.items()
+        if Disclosure.WITHHELD < level < Disclosure.FULL
+    }
+    return Obligation("mask", categories=below) if below else None
+
+
+def words(levels: Mapping[str, int]) -> dict[str, str]:
+    """Levels as words."""
+    return {name: _WORDS[level] for name, level in levels.items()}

@@ -80,6 +80,11 @@ class CedarSet:
         unique: dict[object, Value] = {}
         for value in values:
             unique.setdefault(key(value), value)
+        return cls.keyed(unique)
+
+    @classmethod
+    def keyed(cls, unique: "dict[object, Value]") -> "CedarSet":
+        """The set of values that are known by their ``key`` already."""
         made = cls()
         made._items = tuple(unique.values())
         made._keys = frozenset(unique)
