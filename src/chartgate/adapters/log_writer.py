@@ -337,7 +337,8 @@ class LogWriter:
         else:
             loop = asyncio.get_running_loop()
             commit = await loop.run_in_executor(self._executor, append)
-        self._usual_sync += _WEIGHT * (self._files.sync_seconds - self._usual_sync)
+        took = min(self._files.sync_seconds, 2 * FAST_SECONDS)  # one slow sync is no slow disk
+        self._usual_sync += _WEIGHT * (took - self._usual_sync)
         return commit
 
     async def _roll(self) -> None:
