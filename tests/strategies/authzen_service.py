@@ -44,6 +44,8 @@ class Reached:
     base: str
     client: httpx.Client
     authority: Path
+    plain_port: int = 0
+    """The same without TLS, for tests that write bytes of their own."""
 
 
 @contextmanager
@@ -57,20 +59,22 @@ def decision_service(folder: Path, root: Path) -> Iterator[Reached]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
-    async def opened() -> Doors:
-        doors = Doors(node, Opening(port=0, tls=tls), pager_key=b"k" * 32)
+    async def opened(**how: Any) -> Doors:
+        doors = Doors(node, Opening(port=0, **how), pager_key=b"k" * 32)
         await doors.open()
         return doors
 
-    doors = asyncio.run_coroutine_threadsafe(opened(), loop).result(30)
+    doors = asyncio.run_coroutine_threadsafe(opened(tls=tls), loop).result(30)
+    plain = asyncio.run_coroutine_threadsafe(opened(plain=True), loop).result(30)
     base = f"https://127.0.0.1:{doors.port}"
     try:
         trust = ssl.create_default_context(cafile=str(authority))
         headers = {"Authorization": f"Bearer {TOKEN}"}
         with httpx.Client(base_url=base, verify=trust, headers=headers, timeout=30) as client:
-            yield Reached(base, client, authority)
+            yield Reached(base, client, authority, plain.port)
     finally:
         asyncio.run_coroutine_threadsafe(doors.close(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(plain.close(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
