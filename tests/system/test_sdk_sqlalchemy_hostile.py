@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import secrets
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from chartgate.model.event import (
     SessionEnded,
     SessionStarted,
 )
+from chartgate.pgwire.scram import mint_verifier
 from chartgate.sdk.asked import Asked, asking
 from chartgate.sdk.sqlalchemy import (
     OtherPerson,
@@ -297,9 +299,10 @@ def test_only_this_process_may_sit_down(protection: Protection) -> None:
     assert "only the process that opened this gate" in done.stdout
     with pytest.raises(psycopg.OperationalError, match="no such seat"):
         psycopg.connect(f"{where} user=cg_0")
-    with psycopg.connect(f"{where} user={seat.ticket}") as known:
-        with pytest.raises(psycopg.Error, match="no person is bound"):
-            known.execute("SELECT mrn FROM patient")
+    known = psycopg.connect(f"{where} user={seat.ticket}")
+    with pytest.raises(psycopg.Error, match="no person is bound"):
+        known.execute("SELECT mrn FROM patient")
+    known.close()
     with pytest.raises(psycopg.OperationalError, match="no such seat"):
         psycopg.connect(f"{where} user={seat.ticket}")  # a ticket is used once
 
@@ -428,26 +431,30 @@ def test_nothing_is_handed_out_that_cannot_be_recorded(
     made.close()
 
 
+def until_refused(session: Session) -> None:
+    for _ in range(500):
+        session.execute(sa.text("SELECT count(*) FROM staff"))
+        threading.Event().wait(0.01)
+
+
 def test_access_that_ends_ends_on_the_next_statement(engine: sa.Engine, gate: Any) -> None:
-    with gate.control() as control:
-        with acting_as("contractor"), Session(engine) as session:
-            session.execute(sa.text("SELECT count(*) FROM staff"))
-            control.deactivate("contractor")
-            try:
-                since = gate.size
-                with pytest.raises(DBAPIError) as caught:
-                    for _ in range(200):
-                        session.execute(sa.text("SELECT count(*) FROM staff"))
-                        threading.Event().wait(0.01)
-                assert getattr(caught.value.orig, "sqlstate", "") == "57P01"
-                session.close()
-                with pytest.raises(AccessEnded):
-                    session.execute(sa.text("SELECT count(*) FROM staff"))
-                assert of(gate.events(since), LoginRefused)
-            finally:
-                control.activate("contractor")
-        with acting_as("nadams"), Session(engine) as session:
-            assert session.scalars(KEYS).all()  # nobody else is touched
+    with gate.control() as control, acting_as("fworker"), Session(engine) as session:
+        session.execute(sa.text("SELECT count(*) FROM staff"))
+        since = gate.size
+        control.deactivate("fworker")
+        try:
+            with pytest.raises(DBAPIError, match="your access has ended"):
+                until_refused(session)
+            session.close()
+            with pytest.raises(AccessEnded):
+                session.execute(sa.text("SELECT count(*) FROM staff"))
+        finally:
+            control.upsert_person("fworker", "Finn Worker", active=True)
+            again = mint_verifier(gate.password("fworker"), salt=secrets.token_bytes(16))
+            control.set_credential("fworker", again, datetime.now(UTC) + timedelta(hours=24))
+    assert of(gate.events(since), LoginRefused)
+    with acting_as("nadams"), Session(engine) as session:
+        assert session.scalars(KEYS).all()  # nobody else is touched
 
 
 # Writing.
@@ -493,8 +500,8 @@ def test_rows_are_written_where_policy_says_and_nowhere_else(engine: sa.Engine, 
         session.flush()
         session.expire_all()
         assert [a.severity for a in added] == ["severe", "mild", "mild"]
-        session.delete(added[1])
-        session.flush()
+        with pytest.raises(DBAPIError, match="delete"), session.begin_nested():
+            session.execute(sa.delete(Allergy).where(Allergy.allergy_id == 900_001))
         with pytest.raises(DBAPIError) as caught, session.begin_nested():
             session.execute(
                 sa.insert(Allergy), [allergy(900_010, hers[0]), allergy(900_011, hidden)]
@@ -538,8 +545,10 @@ async def test_async_sessions_are_one_persons_each(driver: str, gate: Any, url: 
             assert found == wanted[name]
         async with AsyncSession(engine) as session:
             bind(session, "nadams")
-            rows = await session.stream(KEYS)
-            assert [k async for k in rows.scalars()] == wanted["nadams"]
+            if driver == "asyncpg":  # by a portal; psycopg declares a cursor, which is refused
+                rows = await session.stream(KEYS)
+                assert [k async for k in rows.scalars()] == wanted["nadams"]
+            assert (await session.scalars(KEYS)).all() == wanted["nadams"]
             with acting_as("rpatel"), pytest.raises(OtherPerson):
                 await session.execute(KEYS)
         async with AsyncSession(engine) as session:
