@@ -280,6 +280,8 @@ class PersonView:
 
     def known(self, uid: EntityUid, /) -> Known:
         """Ancestors and attributes at once."""
+        if uid == self._uid:
+            return self.found[uid]
         found = self._base.found.get(uid) or self._base.known(uid)
         if self._uid in found[0]:
             found = (self._walk(uid), found[1])
