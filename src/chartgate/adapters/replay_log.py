@@ -28,6 +28,7 @@ Until = Callable[[Recorded, datetime], datetime | None]
 _RAW: Final = msgspec.Raw
 _PREFIX: Final = b'{"kind":"'
 _DECISION: Final = b'{"kind":"decision",'
+_EVALUATION: Final = b'{"kind":"evaluation",'
 _LONGEST: Final = 16_000
 """Characters of a statement's text that an event holds at most."""
 
@@ -51,6 +52,15 @@ class _Decision(msgspec.Struct, frozen=True, tag="decision", tag_field="kind"):
     data_map: str = ""
 
 
+class _Evaluation(msgspec.Struct, frozen=True, tag="evaluation", tag_field="kind"):
+    """Of ``chartgate.model.event.Evaluation``, what is needed to count its questions."""
+
+    at: str
+    items: tuple[msgspec.Raw, ...]
+    version: int = 1
+
+
+_count: Final = msgspec.json.Decoder(_Evaluation).decode
 _decode: Final = msgspec.json.Decoder(_Decision).decode
 _texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 _uses: Final = msgspec.json.Decoder(tuple[TableUse, ...]).decode
@@ -153,6 +163,9 @@ class Requests:
         self._counts: Final[dict[tuple[Any, ...], _Count]] = {}
         self.entries = 0
         """How many log entries were looked at."""
+        self.evaluations = 0
+        """Questions of applications among them: they are not decided again. The log holds neither
+        what a resource was nor what the application said of it."""
 
     def read(self, entries: Iterable[tuple[int, bytes]]) -> None:
         """Count what is in these entries, besides what was counted before."""
@@ -162,17 +175,15 @@ class Requests:
             seen += 1
             if not entry.startswith(_DECISION):
                 if not entry.startswith(_PREFIX):
-                    raise Corrupt(f"log entry {index} is not an event this program knows")
+                    raise _unknown(index)
+                if entry.startswith(_EVALUATION):
+                    self._evaluation(index, entry)
                 continue
             try:
                 decision = _decode(entry)
             except msgspec.MsgspecError:
-                raise Corrupt(f"log entry {index} is not an event this program knows") from None
-            if decision.version > VERSION:
-                raise Corrupt(
-                    f"log entry {index} has version {decision.version}; "
-                    f"this program knows {VERSION}"
-                )
+                raise _unknown(index) from None
+            _check_version(index, decision.version)
             if decision.at < since:
                 continue
             key: tuple[Any, ...] = (
@@ -197,6 +208,15 @@ class Requests:
                 count.statements += 1
                 count.last = max(count.last, decision.at)
         self.entries += seen
+
+    def _evaluation(self, index: int, entry: bytes) -> None:
+        try:
+            event = _count(entry)
+        except msgspec.MsgspecError:
+            raise _unknown(index) from None
+        _check_version(index, event.version)
+        if event.at >= self._since:
+            self.evaluations += len(event.items)
 
     def tallies(self) -> Iterator[Tally]:
         """The distinct requests."""
@@ -242,6 +262,15 @@ class Requests:
             window = (decision.at, _FOREVER if end is None else _stamp(end))
             self._windows[who] = window
         return window[0]
+
+
+def _unknown(index: int) -> Corrupt:
+    return Corrupt(f"log entry {index} is not an event this program knows")
+
+
+def _check_version(index: int, version: int) -> None:
+    if version > VERSION:
+        raise Corrupt(f"log entry {index} has version {version}; this program knows {VERSION}")
 
 
 _FOREVER: Final = "9999-12-31T23:59:59.999999Z"

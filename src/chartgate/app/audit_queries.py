@@ -4,7 +4,8 @@ Rules kept: an answer says what it cannot say. A statement without a ``completed
 been delivered in full; a companion key query lists patients that the answer *may* be about; a
 ``count(*)`` lists nobody, so every answer about a patient ends with the scope-only statements that
 may include her (45 CFR 164.312(b), 164.528). Refused and empty statements that sought her are
-listed apart: they disclosed nothing, yet somebody looked.
+listed apart: they disclosed nothing, yet somebody looked. What applications asked and were told is
+listed beside the statements of the gate (``audit_evaluations``).
 
 Pure: entries come in as (index, event) in log order, days are days of the zone that is given.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
 
+from chartgate.app.audit_evaluations import NO_APPLICATIONS, ApplicationReport, Applications
 from chartgate.app.audit_tail import Entries, describe, moment
 from chartgate.model.event import (
     AuditRead,
@@ -110,6 +112,7 @@ class WhoReport:
     """Release events about the patient whose decision is not among the entries, or had ended:
     never expected, never left out."""
     scope_only: tuple[StatementRow, ...]
+    applications: ApplicationReport = NO_APPLICATIONS
 
     @property
     def closing(self) -> str:
@@ -140,6 +143,7 @@ class UserReport:
     sessions: tuple[SessionRow, ...]
     statements: tuple[StatementRow, ...]
     asked: tuple[AskedRow, ...]
+    applications: ApplicationReport = NO_APPLICATIONS
 
 
 def who_accessed(
@@ -150,8 +154,10 @@ def who_accessed(
     scope_only: list[StatementRow] = []
     asked: list[AskedRow] = []
     reader = _Statements(tokens)
+    applications = Applications(tokens, on=on, zone=zone)
     for index, event in entries:
         reader.take(index, event)
+        applications.take(index, event)
         if isinstance(event, AuditRead) and not tokens.isdisjoint(
             event.parameters.get("patient", "").split(",")
         ):
@@ -176,6 +182,7 @@ def who_accessed(
         asked=tuple(a for a in asked if on is None or _day(a.at, zone) == on),
         loose=tuple(reader.loose),
         scope_only=tuple(scope_only),
+        applications=applications.report(),
     )
 
 
@@ -186,8 +193,10 @@ def of_user(
     sessions: list[SessionRow] = []
     asked: list[AskedRow] = []
     reader = _Statements(person=uid)
+    applications = Applications(person=uid, on=on, zone=zone)
     for index, event in entries:
         reader.take(index, event)
+        applications.take(index, event)
         at = moment(event.at)
         if on is not None and _day(at, zone) != on:
             continue
@@ -210,6 +219,7 @@ def of_user(
         sessions=tuple(sessions),
         statements=tuple(s.row() for s in kept),
         asked=tuple(asked),
+        applications=applications.report(),
     )
 
 

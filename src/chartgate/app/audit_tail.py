@@ -56,15 +56,25 @@ def tail(entries: Entries, n: int) -> tuple[TailRow, ...]:
 
 def tail_row(index: int, event: Event) -> TailRow:
     """One event as a line; it names no patient, not even by token."""
-    person = event.login if isinstance(event, LoginRefused) else getattr(event, "person", "")
     return TailRow(
         index=index,
         at=moment(event.at),
         node=event.node,
         kind=str(event.__struct_config__.tag).replace("_", " "),
-        person=person,
+        person=_person(event),
         text=describe(event),
     )
+
+
+def _person(event: Event) -> str:
+    match event:
+        case LoginRefused():
+            return event.login
+        case Evaluation():
+            persons = {item.person for item in event.items}
+            return persons.pop() if len(persons) == 1 else ""
+        case _:
+            return str(getattr(event, "person", ""))
 
 
 def describe(event: Event) -> str:
@@ -85,11 +95,13 @@ def describe(event: Event) -> str:
         case Evaluation():
             allowed = sum(item.allowed for item in event.items)
             asked = ", ".join(sorted({item.action for item in event.items}))
-            return f"{event.channel}: {asked}, {allowed} of {len(event.items)} allowed"
+            of = f"{allowed} of {len(event.items)} allowed"
+            return f"{event.service} ({event.channel}): {asked}, {of}"
         case Search():
-            return f"{event.channel}: search {event.sought}, {_count(event.results, 'result')}"
+            found = _count(event.results, "result")
+            return f"{event.service} ({event.channel}): search {event.sought}, {found}"
         case CallerRefused():
-            return f"refused: {event.reason}"
+            return f"{event.service or 'unknown'} ({event.channel}) refused: {event.reason}"
         case ServiceStep():
             return f"service {event.service} {event.step.replace('_', ' ')}"
         case GrantStep():

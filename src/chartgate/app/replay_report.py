@@ -1,7 +1,8 @@
 """What a replay found, gathered for the people who decide whether a candidate goes into force.
 
 The rule kept: every recorded decision is in exactly one of *as it was*, *flipped* and *apart*, so
-that the three counts add up to what the log holds.
+that the three counts add up to what the log holds of the gate. What applications asked is counted and
+said not to be decided again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -50,12 +51,21 @@ class ReplayReport:
     rows: tuple[FlipRow, ...]
     persons: tuple[str, ...]
     """Whom some flip hits."""
+    evaluations: int = 0
+    """Questions of applications, none of which was decided again; not among ``decisions``."""
 
 
 def replay(
-    tallies: Iterable[Tally], outcome: Callable[[Recorded, datetime], Outcome], candidate: str
+    tallies: Iterable[Tally],
+    outcome: Callable[[Recorded, datetime], Outcome],
+    candidate: str,
+    *,
+    evaluations: int = 0,
 ) -> ReplayReport:
-    """Decide every distinct request again, and gather what comes out otherwise."""
+    """Decide every distinct request again, and gather what comes out otherwise.
+
+    ``evaluations`` says how many questions of applications the log holds beside them.
+    """
     rows: dict[FlipRow, list[Tally]] = {}
     apart: dict[Apart, int] = dict.fromkeys(Apart, 0)
     hit: set[str] = set()
@@ -88,6 +98,7 @@ def replay(
         apart=tuple((why, count) for why, count in apart.items() if count),
         rows=_gathered(rows),
         persons=tuple(sorted(hit)),
+        evaluations=evaluations,
     )
 
 

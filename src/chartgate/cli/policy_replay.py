@@ -87,7 +87,12 @@ def run_replay(
         if decides.reads_clock:
             requests = Requests(people, since=start, until=decides.until)
             requests.read(desk.raw_entries(0, index))
-        report = replay(requests.tallies(), decides.outcome, candidate.hash)
+        report = replay(
+            requests.tallies(),
+            decides.outcome,
+            candidate.hash,
+            evaluations=requests.evaluations,
+        )
         names = desk.names() if sees_names else {}
     if json:
         render.print_json(
@@ -198,7 +203,13 @@ def _show(
         out.print()
     for why, count in report.apart:
         out.print(f"Not decided again: {_many(count, 'statement')} {why}.")
-    if report.apart:
+    if report.evaluations:
+        asked = _many(report.evaluations, "question")
+        out.print(
+            f"Not decided again: {asked} of applications; the log does not hold what they said of "
+            "the records they asked about."
+        )
+    if report.apart or report.evaluations:
         out.print()
     out.print(_verdict(report))
 

@@ -8,6 +8,7 @@ could steer a terminal is passed on, and rich's markup is off.
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
+from functools import partial
 from typing import IO, Any
 
 import msgspec
@@ -26,6 +27,7 @@ from chartgate.app.audit_queries import (
     WhoReport,
 )
 from chartgate.app.audit_tail import TailRow
+from chartgate.cli.render_applications import blocks
 
 Names = Mapping[str, str]
 
@@ -91,6 +93,10 @@ def show_who(
         _statements(
             out, "Refused statements that looked for this patient", report.refused, names, zone
         )
+    for title, heads, entries in blocks(
+        report.applications, names, partial(_time, zone=zone), str(zone), about_patient=True
+    ):
+        _entries(out, title, heads, entries)
     if report.asked:
         _asked(out, "Questions to this log about the patient", report.asked, names, zone)
     if report.loose:
@@ -133,9 +139,16 @@ def show_user(
                 for row in report.statements
             ),
         )
+    through = list(
+        blocks(
+            report.applications, names, partial(_time, zone=zone), str(zone), about_patient=False
+        )
+    )
+    for title, heads, entries in through:
+        _entries(out, title, heads, entries)
     if report.asked:
         _asked(out, "Questions to this log", report.asked, names, zone)
-    if not (report.sessions or report.statements or report.asked):
+    if not (report.sessions or report.statements or report.asked or through):
         out.print("Nothing is recorded.")
 
 

@@ -1,6 +1,7 @@
 """What an auditor reads: plain text, nothing that steers a terminal, the closing sentence last."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chartgate.app.audit_evaluations import ApplicationReport, EvaluationRow, SearchRow
 from chartgate.app.audit_queries import (
     AskedRow,
     Outcome,
@@ -98,6 +100,84 @@ def test_no_line_is_wider_than_a_terminal_of_80_columns(monkeypatch: pytest.Monk
     )
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("a_policy_with_a_long_name_") == 9, "names are not broken into pieces"
+
+
+def test_what_went_through_applications_is_told_with_service_levels_and_recipient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(render, "_PAPER_WIDTH", 80)
+    told = EvaluationRow(
+        index=7,
+        at=AT,
+        person="p_1",
+        service="s_1",
+        channel="https",
+        request="r",
+        action="share",
+        resource_type="Record",
+        allowed=True,
+        disclosed=True,
+        questions=2,
+        levels={"labs": "masked", "notes": "full"},
+        patients=1,
+        recipient="Dr\x1b[2J Who",
+        purpose="TREAT",
+        purpose_claimed=True,
+        roles=("physician",),
+        determining=("hosp.share",),
+    )
+    denied = replace(told, allowed=False, disclosed=False, reason="no_permit", person="")
+    partly = replace(told, allowed=False)
+    search = SearchRow(
+        index=9,
+        at=AT,
+        person="",
+        service="s_1",
+        channel="unix",
+        request="r",
+        sought="resource",
+        action="view",
+        resource_type="Record",
+        purpose="",
+        results=1,
+        is_asked=False,
+        is_named=True,
+    )
+    through = ApplicationReport(accesses=(told, partly), attempts=(denied,), searches=(search,))
+    text = who(report(applications=through))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    words = " ".join(text.split())
+    for expected in (
+        "What applications could show about this patient",
+        "Marcus Welby allowed",
+        "physician; TREAT (claimed)",
+        "share Record, 2 questions",
+        "s_1 (https)",
+        "full notes; masked labs",
+        "recipient Dr",
+        "Marcus Welby partly shown",
+        "Denied to applications, questions about this patient",
+        "unknown to the control plane denied",
+        "reason no permit",
+        "Searches by applications that concern this patient",
+        "resource view Record",
+        "among the results",
+    ):
+        assert expected in words, expected
+    out = io.StringIO()
+    of = UserReport(
+        uid="p_1",
+        on=None,
+        zone="UTC",
+        entries=1,
+        sessions=(),
+        statements=(),
+        asked=(),
+        applications=through,
+    )
+    render.show_user(render.console(out), of, NAMES, name="welby", zone=UTC, notes=[])
+    assert "2 questions about 1 patient" in " ".join(out.getvalue().split())
 
 
 def test_the_newest_events_say_once_what_all_of_them_share() -> None:
