@@ -25,8 +25,8 @@ class Answer:
         return json.loads(self.body)
 
 
-def answers_in(sent: bytes, *, heads: int = 0) -> list[Answer]:
-    """All of them; raises ``Malformed``. ``heads``: so many of the first may lack their body."""
+def answers_in(sent: bytes, *, to_head: bool = False) -> list[Answer]:
+    """All of them; raises ``Malformed``. ``to_head``: some may be to HEAD, which has no body."""
     found: list[Answer] = []
     while sent:
         head, gap, rest = sent.partition(b"\r\n\r\n")
@@ -50,7 +50,7 @@ def answers_in(sent: bytes, *, heads: int = 0) -> list[Answer]:
             sent = rest
             continue
         length = int(headers["content-length"])
-        if len(found) < heads and not rest.startswith(b"{"):
+        if to_head and (not rest or rest.startswith(b"HTTP/1.1 ")):
             length = 0
         if len(rest) < length:
             raise Malformed("an answer ends within its body")
