@@ -109,7 +109,7 @@ def patients_query(data_map: DataMap, schema: Schema) -> PatientsQuery:
         f'AND {_text_of(data_map)} = ANY ($2::pg_catalog.text[])) AS "__cg_patient"',
         f'{head} {_text_of(data_map)} = ANY ($1::pg_catalog.text[])) AS "__cg_patient"',
         f"{head} {text} > $1 ORDER BY {text} LIMIT $2::pg_catalog.int8) "
-        f'AS "__cg_patient" ORDER BY 1 COLLATE "C"',
+        f'AS "__cg_patient" ORDER BY ({_KEY})::pg_catalog.text COLLATE "C"',
     )
 
 
