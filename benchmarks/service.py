@@ -276,10 +276,11 @@ def disk(directory: Path, seconds: float) -> dict[str, float]:
 
 def alone(kind: str) -> dict[str, float]:
     """The decision, and making its entry, in this process: the best of ten passes, each."""
-    node = bench.BenchNode(kind, POLICIES, None)
-    asked = [bench.question(kind, n, r) for n, r in enumerate(bench.requests())]
-    rulings = [node.decide((one,), _AT)[0] for one in asked]
-    caller = Caller(bench.SERVICE, "https")
+    node, caller = bench.BenchNode(kind, POLICIES, bench.NoLog()), Caller(bench.SERVICE, "https")
+    listed = [bench.question(kind, n, r) for n, r in enumerate(bench.requests())]
+    asked = [Asked((one,), "bench") for one in listed]
+    batches = [Asked(tuple(listed[at : at + BATCH]), "b") for at in range(0, len(listed), BATCH)]
+    rulings = [node.decide(one, _AT) for one in asked]
 
     def best(work: Callable[[], object]) -> float:
         took = []
@@ -287,19 +288,17 @@ def alone(kind: str) -> dict[str, float]:
             began = time.process_time()
             work()
             took.append(time.process_time() - began)
-        return min(took) / len(asked) * 1e6
+        return min(took) / len(listed) * 1e6
 
-    def entries() -> None:
-        for question, ruling in zip(asked, rulings, strict=True):
-            node.events(Asked((question,), "bench"), (ruling,), caller, _AT / 1000)
+    def record() -> None:
+        for one, ruled in zip(asked, rulings, strict=True):
+            node.entries(one, ruled, caller)
 
     return {
-        "decide": best(lambda: [node.decide((one,), _AT) for one in asked]),
-        "decide in a batch": best(
-            lambda: [node.decide(asked[at : at + BATCH], _AT) for at in range(0, 400, BATCH)]
-        ),
-        "entry": best(entries),
-        "allowed": sum(ruling.allowed for ruling in rulings),
+        "decide": best(lambda: [node.decide(one, _AT) for one in asked]),
+        "decide in a batch": best(lambda: [node.decide(batch, _AT) for batch in batches]),
+        "entry": best(record),
+        "allowed": sum(ruling.allowed for (ruling,) in rulings),
     }
 
 

@@ -9,22 +9,24 @@ decision core, the events, the log and the doors are those of the product. Two q
   application: word for word what Cerbos is asked.
 """
 
+import hashlib
 import re
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import policy_family as family
 
-from chartgate.adapters.audit_log import AuditLog
-from chartgate.app.evaluation_events import CachedTokens, evaluation_events
+from chartgate.adapters.node_desk import AnswerDesk
+from chartgate.adapters.node_rulings import make_ready
+from chartgate.adapters.node_state import Turn
+from chartgate.app.evaluation_events import CachedTokens
 from chartgate.app.node_asked import Answered, Asked, Caller, Readiness, UnknownCaller
+from chartgate.app.node_deciding import decide, entries
 from chartgate.app.patient_record import PatientRecord
 from chartgate.app.policy_bundle import Bundle, PolicyVersion, open_bundle
 from chartgate.app.question import Action, Question, Resource, Subject
 from chartgate.app.rulings import Rulings
-from chartgate.app.standing import PersonStandings
 from chartgate.app.tokens import PatientTokens
 from chartgate.datamap.model import DataMap, PatientTable
 from chartgate.model.principal import Assignment, Person
@@ -91,35 +93,72 @@ def question(kind: str, number: int, request: family.Request) -> Question:
     return Question(subject, action, Resource("Record", f"r{number}", said), context)
 
 
+class _Facts:
+    """What the source says of patients: all of it is known already."""
+
+    def __init__(self, held: dict[str, PatientRecord]) -> None:
+        self._held = held
+
+    def knows(self, key: str, now: float | None = None) -> bool:
+        return True
+
+    def peek(self, key: str, now: float | None = None) -> PatientRecord | None:
+        return self._held.get(key)
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, PatientRecord | None]:
+        return {key: self._held.get(key) for key in keys}
+
+    def chunks(self, after: str = "", *, size: int = 256) -> Any:
+        raise NotImplementedError
+
+
+class NoLog:
+    """Records nothing: to tell the parts apart."""
+
+    async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
+        return 0
+
+
 class BenchNode:
-    """Decides, records, answers. Without a log nothing is recorded: to tell the parts apart."""
+    """Answers by the product's own desk."""
 
-    epoch = 1
-
-    def __init__(
-        self, kind: str, count: int, log: AuditLog | None, *, durable: bool = True
-    ) -> None:
+    def __init__(self, kind: str, count: int, log: Any, *, durable: bool = True) -> None:
         made = version(kind, count)
         people = {f"u{number}": person(number) for number in range(PEOPLE)}
-        data_map = _MAP if kind == "records" else None
-        self.rulings = Rulings(made, PersonStandings(people, made.roles), data_map=data_map)
-        for _ in self.rulings.warming():
-            pass
-        self._facts = {
+        self.ready = make_ready(made, _MAP if kind == "records" else None, people)
+        self.facts = {
             f"patient{number}": PatientRecord({"care_team": request.record.attrs["care_team"]}, ())
             for number, request in enumerate(requests())
         }
-        self._log = log
-        self._durable = durable
-        self._tokens = CachedTokens(PatientTokens({datetime.now(UTC).year: bytes(32)}, "bench"))
-        schema = made.schema
-        self._names = frozenset((*(uid.id for uid in schema.actions), *schema.entities))
+        self.tokens = CachedTokens(PatientTokens({datetime.now(UTC).year: bytes(32)}, "bench"))
+        source = _Facts(self.facts) if kind == "records" else None
+        self._desk = AnswerDesk(
+            "bench/decide-1",
+            "bench.example/log",
+            log,
+            self.tokens,
+            Turn(),
+            ready=lambda: self.ready,
+            facts=lambda: source,
+            epoch=lambda: 1,
+            readiness=self.is_ready,
+            is_durable=durable,
+        )
+
+    @property
+    def rulings(self) -> Rulings:
+        return self.ready.rulings
+
+    @property
+    def epoch(self) -> int:
+        return 1
 
     def is_ready(self) -> Readiness:
-        return Readiness()
+        return _READY
 
     def service_of_token(self, token: str) -> Service:
-        if token != TOKEN:
+        # as the control plane's services do
+        if hashlib.sha256(token.encode()).digest() != _DIGEST:
             raise UnknownCaller("a credential that is nobody's")
         return SERVICE
 
@@ -135,37 +174,20 @@ class BenchNode:
     async def search(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
-    def decide(self, questions: Sequence[Question], at_ms: int) -> list[Any]:
-        """Rulings alone."""
-        rulings, facts = self.rulings, self._facts
-        if len(questions) == 1:
-            (one,) = questions
-            return [rulings.rule(one, EVERYTHING, facts.get(rulings.patient_of(one) or ""), at_ms)]
-        return rulings.rule_many(questions, EVERYTHING, facts, at_ms)
-
-    def events(
-        self, asked: Asked, rulings: Sequence[Any], caller: Caller, now: float
-    ) -> tuple[bytes, ...]:
-        """What is recorded of them."""
-        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds")
-        return evaluation_events(
-            list(zip(asked.questions, rulings, strict=True)),
-            at=at.replace("+00:00", "Z"),
-            node="bench/decide-1",
-            service=caller.service.uid,
-            channel=caller.channel,
-            request=asked.request,
-            tokens=self._tokens,
-            trace=asked.trace,
-            names=self._names,
-        )
-
     async def answer(self, asked: Asked, caller: Caller) -> Answered:
-        """As a ``Node`` does."""
-        now = time.time()
-        rulings = self.decide(asked.questions, int(now * 1000))
-        entries = self.events(asked, rulings, caller, now)
-        index = 0
-        if self._log is not None:
-            index = await self._log.append(entries, durable=self._durable)
-        return Answered(tuple(rulings), index, "bench.example/log", self.epoch)
+        return await self._desk.answer(asked, caller)
+
+    def decide(self, asked: Asked, at_ms: int) -> list[Any]:
+        """Rulings alone."""
+        return list(decide(self.rulings, asked, EVERYTHING, self.facts, at_ms))
+
+    def entries(self, asked: Asked, rulings: Sequence[Any], caller: Caller) -> Any:
+        """What is recorded of them."""
+        return entries(
+            asked, rulings, caller, at="2026-11-22T00:00:00.000000Z", node="bench/decide-1",
+            tokens=self.tokens, names=self.ready.names,
+        )  # fmt: skip
+
+
+_READY = Readiness()
+_DIGEST = hashlib.sha256(TOKEN.encode()).digest()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from service_node import BenchNode
+from service_node import BenchNode, NoLog
 
 from chartgate.adapters.decision_doors import Doors, Opening
 from chartgate.adapters.decision_limits import DEFAULT
@@ -23,9 +23,10 @@ from chartgate.adapters.log_remote import RemoteLog
 async def run(told: dict[str, Any]) -> None:
     folder, ending = Path(told["folder"]), asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ending.set)
-    log = None
+    remote = None
     if told["durability"] != "none":
-        log = await RemoteLog.open(Path(told["log"]))
+        remote = await RemoteLog.open(Path(told["log"]))
+    log = remote or NoLog()
     node = BenchNode(told["kind"], told["policies"], log, durable=told["durability"] == "fsync")
     tls = None
     if told["tls"]:
@@ -43,8 +44,8 @@ async def run(told: dict[str, Any]) -> None:
     sys.stdout.flush()
     await ending.wait()
     await doors.close()
-    if log is not None:
-        await log.close()
+    if remote is not None:
+        await remote.close()
 
 
 if __name__ == "__main__":

@@ -404,8 +404,9 @@ class HttpConnection(asyncio.Protocol):
         while pending and pending[0].reply is not None:
             replies.append(cast("bytes", pending.popleft().reply))
         self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
-        if self.is_closing and not pending:
-            self._end()
+        if self.is_closing:
+            if not pending:
+                self._end()
         elif not self._is_reading:
             self._read()
         elif not pending:
@@ -436,6 +437,9 @@ class HttpConnection(asyncio.Protocol):
 
     def late(self) -> None:
         """Its time is over."""
+        if self._stage == "lingering":
+            self._transport.abort()
+            return
         self.door.desk.metrics.count("cut_off")
         if self._stage in ("head", "body") and not self._pending and not self._is_unread:
             self._last(_NO_HEAD, (408, _TOO_SLOW, Extra.NONE))
@@ -448,6 +452,9 @@ class HttpConnection(asyncio.Protocol):
         """Close. Where bytes are on their way that nobody reads, the answer must get out first."""
         if self._lingers and self._transport.can_write_eof():
             self._transport.write_eof()
+            if not self._is_reading:
+                self._is_reading = True
+                self._transport.resume_reading()
             self._stage = "lingering"
             self.due = self.door.loop.time() + _LINGER_SECONDS
         else:
@@ -460,8 +467,9 @@ class HttpConnection(asyncio.Protocol):
     def drain(self) -> None:
         """End with the last answer."""
         self.is_closing = True
+        self._lingers = not self._is_reading or self._reader.stage != "idle"
         if not self._pending:
-            self._transport.close()
+            self._end()
 
 
 def _certificate(transport: asyncio.BaseTransport) -> tuple[str, str]:

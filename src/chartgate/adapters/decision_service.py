@@ -195,7 +195,7 @@ class _Kept:
         while True:
             assert self._process is not None
             began = loop.time()
-            code = await self._process.wait()
+            code = await _over(self._process)
             if self._is_ending:
                 return
             _logger.error("%s ended by itself (%d); it is started again", self.name, code)
@@ -232,10 +232,22 @@ async def _end(process: Process) -> None:
             process.terminate()
     try:
         async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
+            await _over(process)
     except TimeoutError:
         process.kill()
-        await process.wait()
+        await _over(process)
+
+
+async def _over(process: Process) -> int:
+    """Wait for its end, and let go of its pipes."""
+    code = await process.wait()
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(OSError):
+        await process.stdin.wait_closed()
+    assert process.stdout is not None
+    await process.stdout.read()  # until its end: then the pipe is closed
+    return code
 
 
 async def run(config: ServiceConfig, *, on_ready: Callable[[DecisionService], None]) -> None:

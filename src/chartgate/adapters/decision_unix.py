@@ -40,6 +40,7 @@ _PATH_LIMIT: Final = 103
 _ENVELOPE: Final = 4_096
 """Bytes of a frame beside its body."""
 _WEIGHT: Final = 200
+_LINGER_SECONDS: Final = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -276,7 +277,7 @@ class UnixConnection(asyncio.Protocol):
         self._transport.write(len(frame).to_bytes(4, "big") + frame)
         if self._is_closing:
             if self._open == 0:
-                self._transport.close()
+                self._end()
         elif not self._is_reading:
             self._read()
         elif self._open == 0:
@@ -306,7 +307,16 @@ class UnixConnection(asyncio.Protocol):
         """End with the last answer."""
         self._is_closing = True
         if not self._open:
-            self._transport.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Say that nothing more comes; what the caller still sends is not read, but taken.
+
+        A socket that is closed over bytes that nobody has read takes back the answers before them.
+        """
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self.due = self.door.loop.time() + _LINGER_SECONDS
 
 
 def bound(path: Path, *, group: int | None = None) -> socket.socket:

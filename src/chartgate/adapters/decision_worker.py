@@ -19,7 +19,7 @@ import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvloop
@@ -35,6 +35,11 @@ DECIDES: Final = "decide"
 WRITES: Final = "write"
 PAGER_KEY: Final = "pages.key"
 _EXIT: Final = 3
+
+if TYPE_CHECKING:
+    from chartgate.adapters.log_remote import RemoteLog
+    from chartgate.adapters.node import Node
+    from chartgate.adapters.node_plain import PlainNode
 
 _logger = logging.getLogger(__name__)
 
@@ -65,6 +70,14 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     access_log: bool = False
     durability: str = "fsync"
     """``append``: decisions that release no PHI are answered up to 5 ms before they are on disk."""
+    policies: str = ""
+    """A folder: decide by it, without control plane and people (``PlainNode``)."""
+    entities: str = ""
+    services: str = ""
+    """TOML file of the services that may ask, where there is no control plane."""
+    node: str = "plain"
+    """Name of the node and origin of its log, where there is no control plane."""
+    origin: str = "chartgate.local/plain"
     own_writer: bool = True
     """Whether the log's writer is started here; else another process of the instance serves it."""
 
@@ -101,7 +114,10 @@ def prepare(config: ServiceConfig) -> None:
         raise Misconfigured("there are 1 to 64 workers")
     if config.port is None and not config.unix:
         raise Misconfigured("the decision service listens nowhere")
+    if bool(config.policies) is not bool(config.services):
+        raise Misconfigured("a policy folder and the services that may ask are given together")
     state = config.state
+    state.create()
     KeyStore(state.keys_dir).create(PAGER_KEY, secrets.token_bytes(32))
     if config.port is not None and not config.plain and not config.certificate:
         own_certificate(tls_dir(state), datetime.now(UTC), config.names)
@@ -133,11 +149,8 @@ def tls_of(config: ServiceConfig) -> Tls | None:
 async def decide(task: Task, ending: asyncio.Event) -> None:
     """Decide until told to end."""
     from chartgate.adapters.log_remote import RemoteLog
-    from chartgate.adapters.node import Node
 
     config, state = task.config, task.config.state
-    instance = state.instance()
-    name = f"{instance.node}/{DECIDES}-{task.number}"
     pager_key = KeyStore(state.keys_dir).read(PAGER_KEY)
     assert pager_key is not None, "prepare() makes it"
     tls = tls_of(config)
@@ -153,7 +166,7 @@ async def decide(task: Task, ending: asyncio.Event) -> None:
         metrics=state.sockets,
         access_log=config.access_log,
     )
-    async with RemoteLog(state.log_socket) as log, Node(state, instance, name, log) as node:
+    async with RemoteLog(state.log_socket) as log, _node(task, log) as node:
         doors = Doors(node, opening, pager_key=pager_key)
         if tls is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, tls)
@@ -166,13 +179,42 @@ async def decide(task: Task, ending: asyncio.Event) -> None:
         await doors.close()
 
 
+def _node(task: Task, log: "RemoteLog") -> "Node | PlainNode":
+    config, state = task.config, task.config.state
+    durable, number = config.durability == "fsync", f"{DECIDES}-{task.number}"
+    if not config.policies:
+        from chartgate.adapters.node import Node
+
+        instance = state.instance()
+        return Node(state, instance, f"{instance.node}/{number}", log, durable=durable)
+    from chartgate.adapters.keys import TokenKeys
+    from chartgate.adapters.node_plain import PlainNode, load_services
+    from chartgate.app.evaluation_events import CachedTokens
+    from chartgate.app.tokens import PatientTokens
+
+    keys = TokenKeys(KeyStore(state.keys_dir), create=True)
+    return PlainNode(
+        f"{config.node}/{number}",
+        config.origin,
+        log,
+        CachedTokens(PatientTokens(keys, config.node)),
+        policies=Path(config.policies),
+        entities=Path(config.entities) if config.entities else None,
+        services=load_services(Path(config.services)),
+        durable=durable,
+    )
+
+
 async def write(task: Task, ending: asyncio.Event) -> None:
     """Serve the log until told to end."""
     from chartgate.adapters.log_service import LogService
 
-    state = task.config.state
-    instance = state.instance()
-    async with LogService(state, instance.node, instance.origin):
+    config, state = task.config, task.config.state
+    node, origin = config.node, config.origin
+    if not config.policies:
+        instance = state.instance()
+        node, origin = instance.node, instance.origin
+    async with LogService(state, node, origin):
         _say(Said())
         await ending.wait()
 
