@@ -1,6 +1,7 @@
 """Entries that are answered before they are on the medium: what they survive, and what never happens."""
 
 import asyncio
+import errno
 import os
 import random
 import shutil
@@ -182,6 +183,56 @@ def test_a_sector_lost_under_synced_entries_stops_start_up(log, signer, tmp_path
         LogFiles.open(copy, signer)
     with pytest.raises(CorruptLog):
         verify(copy, signer.vkey, None)
+
+
+# room
+
+
+class SmallDisk(Disk):
+    """There is no room for room."""
+
+    def __init__(self, error: int) -> None:
+        self.error = error
+
+    def fill(self, fd: int, at: int, size: int) -> None:
+        super().fill(fd, at, 1000)
+        raise OSError(self.error, os.strerror(self.error))
+
+
+async def test_a_disk_without_room_to_spare_is_written_as_long_as_it_takes(log, signer):
+    writer = LogWriter(LogFiles.open(log, signer, disk=SmallDisk(errno.ENOSPC)))
+    for number in range(5):
+        assert await writer.append([b"%d" % number]) == number
+    await writer.close()
+    assert read(log) == [b"%d" % n for n in range(5)]
+    assert verify(log, signer.vkey, None).unfinished == 0
+
+
+async def test_a_disk_that_fails_to_make_room_stops_the_log(log, signer):
+    writer = LogWriter(LogFiles.open(log, signer, disk=SmallDisk(errno.EIO)))
+
+    async def until_it_fails() -> None:
+        for number in range(1000):
+            await writer.append([b"%d" % number])
+
+    with pytest.raises(LogUnavailable):
+        await until_it_fails()
+    await writer.close()
+    LogFiles.open(log, signer).close()
+    assert verify(log, signer.vkey, None).size >= 1
+
+
+async def test_room_is_made_ahead_and_cut_off_at_the_end(log, signer):
+    writer = LogWriter(LogFiles.open(log, signer))
+    for number in range(300):
+        await writer.append([b"x" * 2000])
+        frames, end = wal.scan(newest_wal(log).read_bytes())
+        assert end == wal.Clean()
+        assert len(frames) == number + 2
+    assert newest_wal(log).stat().st_size > frames[-1].end + (1 << 16)
+    assert verify(log, signer.vkey, None).unfinished == 0
+    await writer.close()
+    assert newest_wal(log).stat().st_size == frames[-1].end
 
 
 # the writer

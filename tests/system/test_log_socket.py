@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC240  (a test may look at a file while nothing else runs on its loop)
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from chartgate.adapters import log_socket
 from chartgate.adapters.audit_log import Answered
+from chartgate.adapters.log_frames import Op, framed, pack_entries, request
+from chartgate.adapters.log_remote import RemoteLog
 from chartgate.adapters.log_socket import NoGateway, append_through, serve_log_socket
 from chartgate.errors import LogUnavailable, Misconfigured, Refused
 from chartgate.model.event import AuditRead, NodeStopped, encode
@@ -202,3 +206,109 @@ except (BrokenPipeError, ConnectionResetError):
     answer = b""
 sys.exit(len(answer))
 """
+
+
+async def greeted(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(framed(b'{"v":2,"kind":"command"}'))
+    (length,) = struct.unpack(">I", await reader.readexactly(4))
+    assert b"error" not in await reader.readexactly(length)
+    return reader, writer
+
+
+async def test_a_caller_with_too_much_under_way_waits_and_the_others_do_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_socket, "MAX_UNDER_WAY", 10_000)
+    log = MemoryLog()
+    log.held = []
+    async with await serve_log_socket(path, log):
+        reader, writer = await greeted(path)
+        flood = b"".join(request(Op.APPEND, n, pack_entries([READ])) for n in range(5000))
+        writer.write(flood)
+        other = RemoteLog(path, kind="command")
+        await other.start()
+        log.held, held = None, log.held
+        assert await asyncio.wait_for(other.append([READ]), 5) > 0
+        assert 0 < len(held) < 200, "what is under way is bounded"
+        await other.close()
+        for answer_now in held:
+            answer_now()
+        answers = [await reader.readexactly(4 + 5 + 8) for _ in range(5000)]
+        assert len(log.entries) == 5001
+        assert {struct.unpack(">IBIQ", a)[2] for a in answers} == set(range(5000))
+        writer.close()
+
+
+async def test_who_does_not_read_her_answers_is_dropped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_socket, "MAX_UNREAD", 4096)
+    log = MemoryLog()
+    async with await serve_log_socket(path, log) as listening:
+        _, writer = await greeted(path)
+        asks = request(Op.HEAD, 1) * 60_000
+        with contextlib.suppress(ConnectionError):
+            writer.write(asks)
+            await asyncio.wait_for(writer.drain(), 10)
+            for _ in range(100):
+                if not listening.callers:
+                    break
+                writer.write(asks)
+                await asyncio.wait_for(writer.drain(), 10)
+        assert not listening.callers
+        writer.transport.abort()
+        assert await asyncio.to_thread(append_through, path, [READ]) == 0
+
+
+async def test_a_full_log_makes_its_callers_wait(path: Path) -> None:
+    log = MemoryLog()
+    log.is_full = True
+    async with await serve_log_socket(path, log):
+        assert await asyncio.to_thread(append_through, path, [READ]) == 0
+
+
+async def test_too_many_callers_are_turned_away(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_socket, "MAX_CALLERS", 2)
+    async with await serve_log_socket(path, MemoryLog()):
+        callers = [await greeted(path) for _ in range(2)]
+        with pytest.raises(LogUnavailable):
+            await asyncio.to_thread(append_through, path, [READ])
+        for _, writer in callers:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    "hello", [b"{}", b'{"v":1,"kind":"command"}', b'{"v":2,"kind":"x"}', b"[]", b"\xff"]
+)
+async def test_a_greeting_that_is_not_understood_ends_the_conversation(
+    path: Path, hello: bytes
+) -> None:
+    async with await serve_log_socket(path, MemoryLog()):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(framed(hello) + request(Op.APPEND, 1, pack_entries([READ])))
+        said = await reader.read()
+        assert not said or b"error" in said
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        framed(b"\1"),
+        request(9, 1),  # type: ignore[arg-type]
+        request(Op.APPEND, 1, b"\0"),
+        request(Op.APPEND, 1, b"\0\5ab"),
+        request(Op.SETTLE, 1, b"\0"),
+    ],
+)
+async def test_a_request_that_is_none_ends_the_conversation(path: Path, frame: bytes) -> None:
+    log = MemoryLog()
+    async with await serve_log_socket(path, log):
+        reader, writer = await greeted(path)
+        writer.write(frame)
+        assert await reader.read() == b""
+        writer.close()
+    assert not log.entries
