@@ -344,6 +344,49 @@ def test_work_past_the_gate_is_recorded(protection: Protection, gate: Any) -> No
         pass
 
 
+def test_a_pool_may_ask_whether_its_connections_are_alive(gate: Any, url: sa.URL) -> None:
+    engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1)
+    made = protect(engine, at_state(gate.state.root, name="ping"))
+    for _ in range(3):
+        with acting_as("nadams"), Session(engine) as session:
+            assert session.scalars(KEYS).first()
+        with Session(engine) as session, pytest.raises(DBAPIError, match="no person is bound"):
+            session.execute(sa.text("SELECT 1"))
+    made.close()
+
+
+FORKING = """
+import os, sys
+import sqlalchemy as sa
+from chartgate.sdk.sqlalchemy import acting_as, at_state, protect
+
+engine = sa.create_engine("postgresql+psycopg://", pool_size=1)
+protect(engine, at_state(sys.argv[1], name="forks"))
+
+def ask(name):
+    with acting_as(name), engine.connect() as connection:
+        return connection.scalar(sa.text("SELECT count(*) FROM patient WHERE patient_id < 10000"))
+
+print(ask("nadams"), flush=True)
+child = os.fork()
+print(ask("rpatel" if child == 0 else "nadams"), flush=True)
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print(ask("nadams"), flush=True)
+"""
+
+
+def test_a_forked_worker_has_a_gate_of_its_own(gate: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, str(gate.state.root)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    hers, his = len(keys(gate, "nadams")), len(keys(gate, "rpatel"))
+    assert sorted(map(int, done.stdout.split())) == sorted([hers, hers, hers, his])
+
+
 # Decide, record, act.
 
 

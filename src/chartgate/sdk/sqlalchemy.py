@@ -16,6 +16,7 @@ errors that quote values) what the gateway does already. Here the two cannot dif
         session.scalars(select(Patient)).all()
 """
 
+import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -207,6 +208,11 @@ class Protection:
         seat = record.info.get(_SEAT)
         if not isinstance(seat, Seat) or not seat.is_seated or seat.is_opening:
             raise Misconfigured("a connection of this pool does not lead through the gate")
+        if seat.process != os.getpid():
+            # It leads to the gate of the process that this one was forked from.
+            record.dbapi_connection = proxy.dbapi_connection = None
+            raise sa.exc.DisconnectionError("the connection is the parent process's")
+        seat.is_resting = False
         claim = current()
         if claim is not None:
             self.give(seat, claim)
@@ -215,7 +221,7 @@ class Protection:
         """The connection is nobody's until it is taken again."""
         seat = record.info.get(_SEAT)
         if isinstance(seat, Seat):
-            seat.claim, seat.is_spoilt = None, False
+            seat.claim, seat.is_spoilt, seat.is_resting = None, False, True
             self.gate.leave(seat)
 
     def resetting(self, dbapi: Any, record: Any, state: Any) -> None:

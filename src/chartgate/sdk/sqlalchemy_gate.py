@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
@@ -51,7 +52,8 @@ from chartgate.sdk.sqlalchemy_seat import (
 PORT: Final = 5432
 """Part of the socket's name, as libpq builds it."""
 MAX_CONNECTIONS: Final = 1_000
-MAX_PEOPLE: Final = 10_000
+MAX_PEOPLE: Final = 500
+"""Whose views are kept at a time, beyond those who have a connection just now."""
 IDLE_SECONDS: Final = 600.0
 """After so long without a connection, a person's next statement begins a new session in the log."""
 _START_SECONDS: Final = 60.0
@@ -84,23 +86,25 @@ class EmbeddedGate:
     def __init__(self, opener: Opener, *, application: str = "") -> None:
         self._opener: Final = opener
         self._application: Final = application
-        self._pid: Final = os.getpid()
-        self._lock: Final = threading.Lock()
-        self._people: Final[dict[tuple[str, str], Acting]] = {}
+        self._is_closed = False
+        self._renew()
+        this = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _renewed(this()))
+
+    def _renew(self) -> None:
+        """As it is in a process that has no gate yet; a child process has none of its parent's."""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._people: dict[tuple[str, str], Acting] = {}
+        self._gone: list[Acting] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._door: _Door | None = None
         self._folder: Path | None = None
-        self._is_closed = False
 
     def start(self) -> None:
         """Open the gate, if it is not open; raises what stands in the way."""
-        if os.getpid() != self._pid:
-            raise Misconfigured(
-                "this process was forked after its engine was protected: call protect() in each "
-                "worker, after the fork"
-            )
         with self._lock:
             if self._is_closed:
                 raise Misconfigured("the protection of this engine was closed")
@@ -124,7 +128,7 @@ class EmbeddedGate:
         with self._lock:
             self._is_closed = True
             thread, self._thread = self._thread, None
-        if thread is None or os.getpid() != self._pid:
+        if thread is None:
             return
         atexit.unregister(self.close)
         assert self._loop is not None
@@ -136,7 +140,7 @@ class EmbeddedGate:
     def seat(self) -> Seat:
         """A place for one new connection, whose user name is the seat's ticket."""
         self.start()
-        seat = Seat("cg_" + secrets.token_hex(24))
+        seat = Seat("cg_" + secrets.token_hex(24), self._pid)
         self._open_door.expected[seat.ticket] = seat
         return seat
 
@@ -223,6 +227,13 @@ class EmbeddedGate:
             found.check(purpose)
             return found
         acting = self._people[name, purpose] = door.admit(name, purpose, self._application)
+        acting.used = time.monotonic()
+        if len(self._people) > MAX_PEOPLE:
+            idle = [item for item in self._people.items() if not item[1].seats]
+            oldest, gone = min(idle, key=lambda item: item[1].used)
+            if gone is not acting:
+                del self._people[oldest]
+                self._gone.append(gone)
         return acting
 
     def _refuse(self, name: str, reason: str) -> None:
@@ -239,15 +250,15 @@ class EmbeddedGate:
         """Forget whoever has had no connection for long."""
         now = time.monotonic()
         with self._lock:
-            crowded = len(self._people) > MAX_PEOPLE
             gone = [
                 (key, acting)
                 for key, acting in self._people.items()
-                if everybody or (not acting.seats and (crowded or now - acting.used > IDLE_SECONDS))
+                if everybody or (not acting.seats and now - acting.used > IDLE_SECONDS)
             ]
             for key, _ in gone:
                 del self._people[key]
-        return [acting for _, acting in gone]
+            ended, self._gone = [*self._gone, *(acting for _, acting in gone)], []
+        return ended
 
     # The gate's own thread.
 
@@ -388,6 +399,11 @@ class _Door(Gateway):
         if seat is None:
             raise StartupRefused("there is no such seat")
         return seat
+
+
+def _renewed(gate: EmbeddedGate | None) -> None:
+    if gate is not None:
+        gate._renew()  # noqa: SLF001  (its own, in the child)
 
 
 def _is_this_process(wire: Wire) -> bool:

@@ -36,6 +36,8 @@ NO_PERSON: Final = (
 )
 _OPENING: Final = frozenset({"select_stmt", "variable_show_stmt", "variable_set_stmt"})
 """What a driver says of its own accord when a connection is new."""
+_PING: Final = "SELECT 1"
+"""How a pool asks whether a connection is alive (``pool_pre_ping``)."""
 
 
 class NoPersonBound(Refused):
@@ -74,15 +76,21 @@ class Seat:
     """One connection of a pool. ``acting`` is set by the application's thread between transactions
     and read by the gate's when a message of that connection comes."""
 
-    __slots__ = ("acting", "claim", "is_opening", "is_seated", "is_spoilt", "ticket")
+    __slots__ = (
+        "acting", "claim", "is_opening", "is_resting", "is_seated", "is_spoilt", "process", "ticket",
+    )  # fmt: skip
 
-    def __init__(self, ticket: str) -> None:
+    def __init__(self, ticket: str, process: int) -> None:
         self.ticket: Final = ticket
+        self.process: Final = process
+        """Whose gate it leads to: a child process has the socket, but not the gate."""
         self.acting: Acting | None = None
         self.claim: Any = None
         """What the application said of her; opaque here."""
         self.is_opening = True
         """The driver is still finding out whom it speaks to."""
+        self.is_resting = True
+        """It lies in the pool, which may ask whether it is alive."""
         self.is_seated = False
         """The connection has come to the gate."""
         self.is_spoilt = False
@@ -185,14 +193,22 @@ class SeatSession:
     def plan(self, statement: ParsedStatement) -> Planned:
         """Decide a statement; raises ``NoPersonBound`` for one that nobody answers for."""
         if self._current is self._nobody:
-            which = statement.node.WhichOneof("node")
-            if which != "transaction_stmt" and not (self._seat.is_opening and which in _OPENING):
-                raise NoPersonBound(NO_PERSON)
+            return self._nobodys(statement)
         planned = self._current.plan(statement)
         if isinstance(planned.step, SetPurpose):
             # Other connections act for the same session, and the application chose its purpose.
             raise Refused("the purpose is the application's to choose: acting_as(…, purpose=…)")
         return planned
+
+    def _nobodys(self, statement: ParsedStatement) -> Planned:
+        which, seat = statement.node.WhichOneof("node"), self._seat
+        if which == "transaction_stmt" or (seat.is_opening and which in _OPENING):
+            return self._nobody.plan(statement)
+        if seat.is_resting and which == "select_stmt":
+            planned = self._nobody.plan(statement)
+            if planned.upstream == _PING:
+                return planned
+        raise NoPersonBound(NO_PERSON)
 
     def reset(self) -> None:
         """RESET ALL and DISCARD ALL change nothing here: there is no claim but the first."""
