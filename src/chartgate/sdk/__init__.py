@@ -11,11 +11,12 @@ Frameworks have a module each: ``chartgate.sdk.fastapi``, ``starlette``, ``djang
 
 from chartgate.app.question import Action, Resource, Subject
 from chartgate.model.disclosure import Disclosure
+from chartgate.sdk.beside import beside
 from chartgate.sdk.client import AsyncChartgate, Chartgate
 from chartgate.sdk.decision import Decision
 from chartgate.sdk.disclose import disclose, disclosed_copy
 from chartgate.sdk.errors import AccessDenied, NotIdentified, QuestionRefused, Unavailable
-from chartgate.sdk.labels import KEY, Label, Labels, Public, disclosed, nested
+from chartgate.sdk.labels import KEY, Label, Labels, Public, disclosed, keep, nested, of_object
 from chartgate.sdk.questions import Record
 
 __all__ = [
@@ -35,8 +36,11 @@ __all__ = [
     "Resource",
     "Subject",
     "Unavailable",
+    "beside",
     "disclose",
     "disclosed",
     "disclosed_copy",
+    "keep",
     "nested",
+    "of_object",
 ]

@@ -78,18 +78,23 @@ class Decision:
         """The obligation of that type: ``mask``, ``step_up``, ``purpose``, ``break_glass``."""
         return next((one for one in self.obligations if one.type == kind), None)
 
-    def require(self, *, partial: bool = False) -> "Decision":
+    def require(self, *, partial: bool = False, essential: Iterable[str] = ()) -> "Decision":
         """The decision, if it says yes; else raises ``AccessDenied``, or what kept us from asking.
 
-        ``partial``: a no that still discloses something is enough, for whoever shows by ``disclose``.
+        ``partial``: a no that still discloses something is enough, for whoever shows by ``disclose``;
+        something of the ``essential`` categories, if any are named.
         """
-        if self.allowed or (partial and self.discloses):
+        if self.allowed or (partial and self._is_enough(tuple(essential))):
             return self
         if self.reason is not None and self.reason.code == UNAVAILABLE:
             raise Unavailable(self.reason.text)
         if self.reason is not None and self.reason.code == REFUSED:
             raise QuestionRefused(self.reason.text)
         raise AccessDenied(self)
+
+    def _is_enough(self, essential: tuple[str, ...]) -> bool:
+        shown = {**self.levels, **self.fields}
+        return any(shown.get(name) for name in essential) if essential else self.discloses
 
 
 def lowest(levels: Iterable[Disclosure]) -> Disclosure:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 from chartgate.model.disclosure import Disclosure
 from chartgate.sdk.decision import Decision, lowest
 from chartgate.sdk.errors import Misused
-from chartgate.sdk.labels import FieldLabel, Key, Label, Labels, Nested, Public, labels_of
+from chartgate.sdk.labels import FieldLabel, Key, Label, Labels, Nested, OfObject, Public, labels_of
 
 Withheld = Literal["absent", "none"]
 _T = TypeVar("_T")
@@ -86,17 +86,18 @@ def _shown(
         label = told.fields.get(name)
         value = _NOTHING
         if isinstance(label, Key):
-            keys.append(name)
+            if min(cap, decision.level(label.category)) is Disclosure.FULL:
+                keys.append(name)
         elif label is not None:
             level = _level(label, decision, cap)
-            value = _formed(_value(thing, name), label, level, decision, withheld)
+            value = _formed(thing, _value(thing, name), label, level, decision, withheld)
             if isinstance(label, Nested):
                 seen = seen or (value is not _NOTHING and bool(value))
             elif isinstance(label, Label):
                 seen = seen or level > Disclosure.WITHHELD
         if value is not _NOTHING:
             out[name] = value
-        elif withheld == "none" or isinstance(label, Key):
+        elif withheld == "none" or name in keys:
             out[name] = None  # in its place among the others
     if not seen:
         return None
@@ -155,8 +156,11 @@ def _value(thing: Any, name: str) -> Any:
 
 
 def _level(label: FieldLabel, decision: Decision, cap: Disclosure) -> Disclosure:
-    if isinstance(label, Public | Key):
+    if isinstance(label, Public):
         return Disclosure.FULL
+    if isinstance(label, Key):
+        full = min(cap, decision.level(label.category)) is Disclosure.FULL
+        return Disclosure.FULL if full else Disclosure.WITHHELD
     if isinstance(label, Nested):
         return min(cap, decision.level(*label.categories)) if label.categories else cap
     said = [decision.levels.get(name, Disclosure.WITHHELD) for name in label.categories]
@@ -166,7 +170,12 @@ def _level(label: FieldLabel, decision: Decision, cap: Disclosure) -> Disclosure
 
 
 def _formed(
-    value: Any, label: FieldLabel, level: Disclosure, decision: Decision, withheld: Withheld
+    thing: Any,
+    value: Any,
+    label: FieldLabel,
+    level: Disclosure,
+    decision: Decision,
+    withheld: Withheld,
 ) -> Any:
     if value is _NOTHING or level is Disclosure.WITHHELD:
         return _NOTHING
@@ -180,7 +189,7 @@ def _formed(
         if form is None:
             continue
         try:
-            return form(value)
+            return form.make(thing) if isinstance(form, OfObject) else form(value)
         except Exception:  # noqa: BLE001, S112  (its words could hold the value)
             continue
     return _NOTHING

@@ -36,7 +36,7 @@ from chartgate.sdk.client import Chartgate
 from chartgate.sdk.decision import Decision
 from chartgate.sdk.disclose import Withheld, disclose
 from chartgate.sdk.errors import Misused
-from chartgate.sdk.guard import Chosen, PublicPaths, answering, chosen, of, public
+from chartgate.sdk.guard import Chosen, PublicPaths, answering, chosen, of, public, required
 from chartgate.sdk.labels import Labels
 from chartgate.sdk.problems import TOLD, problem_of
 from chartgate.sdk.questions import ActionLike, SubjectLike
@@ -150,14 +150,16 @@ def require(
     def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
         def checked(request: Any, *arguments: Any, **parameters: Any) -> Any:
-            decision = asked.ask(action, chosen(resource, parameters), context)
-            request.decision = decision.require(partial=partial)
+            about = chosen(resource, parameters)
+            decision = asked.ask(action, about, context)
+            request.decision = required(decision, about, partial=partial)
             return view(request, *arguments, **parameters)
 
         @wraps(view)
         async def awaited(request: Any, *arguments: Any, **parameters: Any) -> Any:
-            decision = await asked.ask_async(action, chosen(resource, parameters), context)
-            request.decision = decision.require(partial=partial)
+            about = chosen(resource, parameters)
+            decision = await asked.ask_async(action, about, context)
+            request.decision = required(decision, about, partial=partial)
             return await view(request, *arguments, **parameters)
 
         return awaited if iscoroutinefunction(view) else checked

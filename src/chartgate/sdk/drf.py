@@ -23,7 +23,7 @@ from chartgate.sdk import asked
 from chartgate.sdk.decision import Decision
 from chartgate.sdk.disclose import check_patient, disclose, lowered
 from chartgate.sdk.errors import Misused
-from chartgate.sdk.guard import Chosen, chosen
+from chartgate.sdk.guard import Chosen, chosen, required
 from chartgate.sdk.labels import Labels
 from chartgate.sdk.questions import ActionLike, ResourceLike
 
@@ -59,7 +59,8 @@ class ChartgatePermission(BasePermission):  # type: ignore[misc]
 
     def _ask(self, request: Request, about: ResourceLike) -> None:
         # On Django's request, which the serializers and other middleware see.
-        request._request.decision = asked.ask(self.action, about).require(partial=self.partial)  # noqa: SLF001
+        decision = required(asked.ask(self.action, about), about, partial=self.partial)
+        request._request.decision = decision  # noqa: SLF001
 
 
 def allowed(

@@ -23,7 +23,7 @@ from chartgate.sdk.asked import Asked, ask, asking, claimed, identify, session_n
 from chartgate.sdk.decision import Decision
 from chartgate.sdk.disclose import Withheld, disclose
 from chartgate.sdk.errors import Misused
-from chartgate.sdk.guard import Chosen, PublicPaths, answering, chosen, of, public
+from chartgate.sdk.guard import Chosen, PublicPaths, answering, chosen, of, public, required
 from chartgate.sdk.labels import Labels
 from chartgate.sdk.problems import TOLD, problem_of
 from chartgate.sdk.questions import ActionLike, SubjectLike
@@ -113,8 +113,8 @@ def require(
     """
 
     def check(parameters: Mapping[str, Any]) -> None:
-        decision = asked.ask(action, chosen(resource, parameters), context)
-        g.decision = decision.require(partial=partial)
+        about = chosen(resource, parameters)
+        g.decision = required(asked.ask(action, about, context), about, partial=partial)
 
     def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)

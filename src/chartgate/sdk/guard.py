@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from chartgate.sdk.asked import Asked
+from chartgate.sdk.decision import Decision
 from chartgate.sdk.errors import Misused, Unasked
 from chartgate.sdk.labels import Labels, labels_of
 from chartgate.sdk.questions import Record, ResourceLike
@@ -48,12 +49,13 @@ def of(
     if not asked and not listed:
         raise Misused("say which categories or fields of the record are asked about")
     every = tuple(dict.fromkeys(asked))
+    essential = (*categories, *fields, *(told.essential() if told is not None else ()))
 
     def chosen(parameters: Mapping[str, Any]) -> Record:
         key = parameters.get(patient)
         if key is None:
             raise Misused(f"the route has no parameter {patient!r}")
-        return Record(patient=str(key), categories=every, fields=listed)
+        return Record(patient=str(key), categories=every, fields=listed, essential=essential)
 
     return chosen
 
@@ -61,6 +63,12 @@ def of(
 def chosen(resource: Chosen, parameters: Mapping[str, Any]) -> ResourceLike:
     """What is asked about, with the parameters of this request."""
     return resource(parameters) if callable(resource) else resource
+
+
+def required(decision: Decision, about: ResourceLike, *, partial: bool) -> Decision:
+    """The decision, if it is enough for the route; else raises."""
+    essential = about.essential if isinstance(about, Record) else ()
+    return decision.require(partial=partial, essential=essential)
 
 
 def public(why: str) -> Callable[[_C], _C]:

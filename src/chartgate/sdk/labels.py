@@ -27,25 +27,38 @@ _T = TypeVar("_T")
 _ATTRIBUTE: Final = "__chartgate_labels__"
 
 
+@dataclass(frozen=True, slots=True)
+class OfObject:
+    """A form that is made of the whole object instead of the field's value."""
+
+    make: Form
+
+
+def of_object(make: Form) -> OfObject:
+    """A form made of the whole object: of a result its flag, of a note its date and kind."""
+    return OfObject(make)
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Label:
     """The categories of a field, and what of it is shown at the lower levels.
 
-    ``summary`` and ``masked`` make the form out of the value; a form that is missing drops to the
+    ``summary`` and ``masked`` make the form out of the value (or, with ``of_object``, out of the whole
+    object; ``keep`` shows the value itself); a form that is missing drops to the
     next lower one, and below ``masked`` there is nothing. ``column``: its name in the data map
     (``table.column``), for questions that name fields so.
     """
 
     categories: tuple[str, ...]
-    summary: Form | None
-    masked: Form | None
+    summary: Form | OfObject | None
+    masked: Form | OfObject | None
     column: str
 
     def __init__(
         self,
         *categories: str,
-        summary: Form | None = None,
-        masked: Form | None = None,
+        summary: Form | OfObject | None = None,
+        masked: Form | OfObject | None = None,
         column: str = "",
     ) -> None:
         if not categories and not column:
@@ -73,7 +86,13 @@ class Public:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A surrogate key: it is shown with the row, and hidden when nothing else of the row is shown."""
+    """A surrogate key: shown with its row to whoever sees identifiers of ``category`` in full.
+
+    The gate gives others a pseudonym of their session; an application has none to give, so that the
+    key is withheld. Where nothing else of the row is shown the key is not either.
+    """
+
+    category: str = "record_ids"
 
 
 KEY: Final = Key()
@@ -90,6 +109,11 @@ class Nested:
         _named(categories)
         object.__setattr__(self, "categories", categories)
         object.__setattr__(self, "labels", labels)
+
+
+def keep(value: Any) -> Any:
+    """The form that is the value itself."""
+    return value
 
 
 def nested(*categories: str, labels: "Labels | None" = None) -> Nested:
@@ -143,8 +167,22 @@ class Labels:
         for label in self.fields.values():
             if isinstance(label, Label | Nested):
                 found.update(dict.fromkeys(label.categories))
+            if isinstance(label, Key):
+                found[label.category] = None
             if isinstance(label, Nested) and label.labels is not None:
                 found.update(dict.fromkeys(label.labels.categories()))
+        return tuple(found)
+
+    def essential(self) -> tuple[str, ...]:
+        """What must be shown for the object to be anything: the row, else one of its fields."""
+        if self.row:
+            return self.row
+        found: dict[str, None] = {}
+        for label in self.fields.values():
+            if isinstance(label, Label | Nested):
+                found.update(dict.fromkeys(label.categories))
+            if isinstance(label, Label) and label.column:
+                found[label.column] = None
         return tuple(found)
 
     def columns(self) -> tuple[str, ...]:
@@ -158,7 +196,12 @@ class Labels:
         ``also``: categories that rows may carry beside, those that the function ``also`` can answer.
         """
         categories = tuple(dict.fromkeys((*self.categories(), *also)))
-        return Record(patient=patient, categories=categories, fields=self.columns())
+        return Record(
+            patient=patient,
+            categories=categories,
+            fields=self.columns(),
+            essential=self.essential(),
+        )
 
 
 def disclosed(

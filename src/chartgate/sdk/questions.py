@@ -35,6 +35,9 @@ class Record:
     fields: Sequence[str] | Mapping[str, str] = ()
     properties: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What else is claimed of it; counts only where the application's account may assert it."""
+    essential: Sequence[str] = ()
+    """Not asked, but looked for in the answer: where ``partial`` is enough, one of these categories
+    must be shown at some level; without them any will do."""
     id: str = "asked"
     type: str = RECORD
 

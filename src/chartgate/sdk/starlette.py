@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chartgate.errors import ChartgateError
-from chartgate.sdk import asked
+from chartgate.sdk import asked, guard
 from chartgate.sdk.asked import Asked, asking, claimed, session_name
 from chartgate.sdk.decision import Decision
 from chartgate.sdk.guard import Chosen, PublicPaths, answering, chosen
@@ -133,7 +133,7 @@ class Required:
     async def __call__(self, request: HTTPConnection) -> Decision:
         about = chosen(self._resource, request.path_params)
         decision = await asked.ask_async(self._action, about, self._context)
-        return decision.require(partial=self._partial)
+        return guard.required(decision, about, partial=self._partial)
 
 
 def require(

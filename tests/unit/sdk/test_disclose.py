@@ -62,7 +62,7 @@ ANN = Patient(17, "Ann", date(1970, 5, 6), "123-45-6789", [Lab("hba1c", 8.1), La
 
 
 def test_full_shows_values_and_only_what_is_labelled() -> None:
-    shown = disclose(ANN, decision(demographics=FULL, gov_ids=FULL, labs=FULL))
+    shown = disclose(ANN, decision(demographics=FULL, gov_ids=FULL, labs=FULL, record_ids=FULL))
     assert shown == {
         "id": 17,
         "name": "Ann",
@@ -76,7 +76,6 @@ def test_full_shows_values_and_only_what_is_labelled() -> None:
 def test_lower_levels_show_their_forms() -> None:
     shown = disclose(ANN, decision(demographics=MASKED, gov_ids=MASKED, labs=SUMMARY))
     assert shown == {
-        "id": 17,
         "born": 1970,
         "ssn": "…6789",
         "labs": [{"value": "abnormal"}, {"value": "normal"}],
@@ -93,7 +92,7 @@ def test_a_summary_that_is_missing_drops_to_the_masked_form() -> None:
 def test_withheld_can_be_said_in_place() -> None:
     shown = disclose(ANN, decision(demographics=FULL), withheld="none")
     assert shown == {
-        "id": 17,
+        "id": None,
         "name": "Ann",
         "born": date(1970, 5, 6),
         "ssn": None,
@@ -106,6 +105,13 @@ def test_withheld_can_be_said_in_place() -> None:
 def test_a_patient_of_whom_nothing_is_shown_does_not_exist() -> None:
     assert disclose(ANN, decision()) is None
     assert disclose([ANN], decision()) == []
+
+
+def test_a_key_is_shown_with_its_row_to_whoever_sees_identifiers() -> None:
+    assert disclose(ANN, decision(record_ids=FULL)) is None
+    assert disclose(ANN, decision(record_ids=FULL, gov_ids=MASKED))["id"] == 17
+    for level in (WITHHELD, MASKED, SUMMARY):
+        assert "id" not in disclose(ANN, decision(record_ids=level, gov_ids=FULL))
 
 
 def test_an_object_of_another_patient_is_not_shown() -> None:
