@@ -1,6 +1,6 @@
 """What the decision service answers to GET: where it answers what, how it is, what it counted.
 
-The rules kept: ``/healthz`` says that this process serves; ``/readyz`` whether it may decide, and
+The rules kept: ``/livez`` (or ``/healthz``) says that this process serves; ``/readyz`` whether it may decide, and
 what stands in the way (45 CFR 164.308(a)(7)): a balancer takes a node away that would only refuse.
 Neither names anybody.
 """
@@ -39,11 +39,13 @@ class ServicePages:
 
     def paths(self) -> frozenset[str]:
         """What is here."""
-        return frozenset(("/healthz", "/readyz", "/metrics", "/openapi.json", self._metadata_path))
+        return frozenset(
+            ("/livez", "/healthz", "/readyz", "/metrics", "/openapi.json", self._metadata_path)
+        )
 
     def page(self, path: str, host: str) -> tuple[int, str, bytes]:
         """Status, content type, body."""
-        if path == "/healthz":
+        if path in ("/livez", "/healthz"):
             return 200, _JSON, _HEALTHY
         if path == "/readyz":
             return self._ready()

@@ -26,7 +26,7 @@ import uvloop
 
 from chartgate.adapters.decision_doors import Doors, Opening
 from chartgate.adapters.decision_logs import log_to_stderr
-from chartgate.adapters.decision_tls import CA, CERTIFICATE, KEY, Tls, own_certificate
+from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
 from chartgate.adapters.keys import KeyStore
 from chartgate.adapters.state import State
 from chartgate.errors import ChartgateError, Misconfigured
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from chartgate.adapters.log_remote import RemoteLog
     from chartgate.adapters.node import Node
     from chartgate.adapters.node_plain import PlainNode
+    from chartgate.app.evaluation_events import CachedTokens
 
 _logger = logging.getLogger(__name__)
 
@@ -120,25 +121,20 @@ def prepare(config: ServiceConfig) -> None:
     state.create()
     KeyStore(state.keys_dir).create(PAGER_KEY, secrets.token_bytes(32))
     if config.port is not None and not config.plain and not config.certificate:
-        own_certificate(tls_dir(state), datetime.now(UTC), config.names)
-
-
-def tls_dir(state: State) -> Path:
-    """Where an instance keeps the certificates that it made itself."""
-    return state.root / "tls"
+        own_certificate(state.tls_dir, datetime.now(UTC), config.names)
 
 
 def authority(config: ServiceConfig) -> Path | None:
     """The file that callers have to trust; None where that is not ours to say."""
     is_ours = config.port is not None and not config.plain and not config.certificate
-    return tls_dir(config.state) / CA if is_ours else None
+    return config.state.authority if is_ours else None
 
 
 def tls_of(config: ServiceConfig) -> Tls | None:
     """What TLS is made with."""
     if config.plain or config.port is None:
         return None
-    own = tls_dir(config.state)
+    own = config.state.tls_dir
     return Tls(
         Path(config.certificate) if config.certificate else own / CERTIFICATE,
         Path(config.key) if config.key else own / KEY,
@@ -187,17 +183,13 @@ def _node(task: Task, log: "RemoteLog") -> "Node | PlainNode":
 
         instance = state.instance()
         return Node(state, instance, f"{instance.node}/{number}", log, durable=durable)
-    from chartgate.adapters.keys import TokenKeys
     from chartgate.adapters.node_plain import PlainNode, load_services
-    from chartgate.app.evaluation_events import CachedTokens
-    from chartgate.app.tokens import PatientTokens
 
-    keys = TokenKeys(KeyStore(state.keys_dir), create=True)
     return PlainNode(
         f"{config.node}/{number}",
         config.origin,
         log,
-        CachedTokens(PatientTokens(keys, config.node)),
+        _tokens(state, config.node),
         policies=Path(config.policies),
         entities=Path(config.entities) if config.entities else None,
         services=load_services(Path(config.services)),
@@ -205,16 +197,30 @@ def _node(task: Task, log: "RemoteLog") -> "Node | PlainNode":
     )
 
 
+def _tokens(state: State, issuer: str) -> "CachedTokens":
+    from chartgate.adapters.keys import TokenKeys
+    from chartgate.app.evaluation_events import CachedTokens
+    from chartgate.app.tokens import PatientTokens
+
+    keys = TokenKeys(KeyStore(state.keys_dir), create=True)
+    return CachedTokens(PatientTokens(keys, issuer))
+
+
 async def write(task: Task, ending: asyncio.Event) -> None:
     """Serve the log until told to end."""
     from chartgate.adapters.log_service import LogService
 
     config, state = task.config, task.config.state
-    node, origin = config.node, config.origin
+    node, origin, door = config.node, config.origin, None
     if not config.policies:
+        from chartgate.adapters.decision_apps import ApplicationAccounts
+        from chartgate.adapters.log_admission import AppDoor
+
         instance = state.instance()
         node, origin = instance.node, instance.origin
-    async with LogService(state, node, origin):
+        accounts = ApplicationAccounts(instance.control)
+        door = AppDoor(accounts.verify, _tokens(state, instance.source))
+    async with LogService(state, node, origin, door=door):
         _say(Said())
         await ending.wait()
 
