@@ -53,7 +53,7 @@ from chartgate.adapters.signing import Signer
 from chartgate.errors import LogUnavailable, Refused
 from chartgate.tlog import segment as packed
 from chartgate.tlog import wal
-from chartgate.tlog.checkpoint import Checkpoint, peek, sign_checkpoint
+from chartgate.tlog.checkpoint import checkpoint_signer, peek
 from chartgate.tlog.tile import MAX_ENTRY
 from chartgate.tlog.tree import EMPTY_ROOT, Frontier, leaf_hash
 
@@ -108,6 +108,7 @@ class LogFiles:
         """Use ``open``."""
         self._directory = directory
         self._signer = signer
+        self._sign = checkpoint_signer(signer.key, signer.sign)
         self._disk = disk
         self._lock = lock
         self._wal: WalFile | None = None
@@ -228,7 +229,7 @@ class LogFiles:
         """One frame, one sync: the next frame shows that this one was synced."""
         leaves = [*self._unsigned, *(leaf_hash(entry) for entry in entries)]
         frontier = self._frontier.extend(leaves)
-        text = self._sign(frontier)
+        text = self._sign(frontier.size, frontier.root())
         since = self.size if self._unsigned else None
         frame = wal.Commit(self.written, tuple(entries), text, since)
         with _Poisoning(self):
@@ -331,10 +332,6 @@ class LogFiles:
             yield entries[start : start + room]
             start += room
 
-    def _sign(self, frontier: Frontier) -> str:
-        state = Checkpoint(self._signer.name, frontier.size, frontier.root())
-        return sign_checkpoint(state, self._signer.key, self._signer.sign)
-
     def _open_wal(self, first: int) -> None:
         opened = WalFile(self._disk, self._directory / wal_name(first))
         if self._wal is not None:
@@ -401,8 +398,7 @@ class LogFiles:
                 on_recovered((self._directory / name).stat().st_size, digest)
 
     def _create(self, leaves: int) -> None:
-        state = Checkpoint(self._signer.name, 0, EMPTY_ROOT)
-        self._checkpoint = sign_checkpoint(state, self._signer.key, self._signer.sign)
+        self._checkpoint = self._sign(0, EMPTY_ROOT)
         self._leaves = leaves
         head = bytes(wal.Head(0, leaves, self._checkpoint))
         self._disk.replace(self._directory / wal_name(0), head)

@@ -7,7 +7,7 @@ understand; the key name equals the origin.
 
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chartgate.errors import Corrupt
@@ -66,6 +66,20 @@ def sign_checkpoint(checkpoint: Checkpoint, key: note.VerifierKey, signer: note.
     if key.name != checkpoint.origin:
         raise MalformedCheckpoint("the key that signs a checkpoint is named as its origin")
     return note.sign(str(checkpoint), key, signer)
+
+
+def checkpoint_signer(key: note.VerifierKey, signer: note.SignBytes) -> Callable[[int, bytes], str]:
+    """``sign_checkpoint`` of one log, at each of its commits: what never changes is made once."""
+    sign_checkpoint(Checkpoint(key.name, 0, EMPTY_ROOT), key, lambda _: b"")  # may it?
+    name, key_id = key.name, key.key_id
+    line = f"\n{note.DASH}{name} "
+
+    def sign(size: int, root: bytes) -> str:
+        text = f"{name}\n{size}\n{b64encode(root).decode('ascii')}\n"
+        signature = b64encode(key_id + signer(text.encode())).decode("ascii")
+        return f"{text}{line}{signature}\n"
+
+    return sign
 
 
 def open_checkpoint(

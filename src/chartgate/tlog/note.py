@@ -22,7 +22,7 @@ ED25519_COSIGNATURE = 0x04
 MAX_SIGNATURES = 64
 """signed-note asks for at least 16; a bound keeps a hostile note cheap to refuse."""
 
-_DASH = "— "
+DASH = "— "
 _KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
 
@@ -183,13 +183,13 @@ def _check_utf8(text: str) -> None:
 
 
 def _signature_line(key: VerifierKey, signature: bytes) -> str:
-    return f"{_DASH}{key.name} {b64encode(key.key_id + signature).decode('ascii')}\n"
+    return f"{DASH}{key.name} {b64encode(key.key_id + signature).decode('ascii')}\n"
 
 
 def _parse_signature(line: str) -> tuple[str, bytes, bytes]:
-    if not line.startswith(_DASH):
+    if not line.startswith(DASH):
         raise MalformedNote("a signature line starts with an em dash and a space")
-    name, found, body = line.removeprefix(_DASH).partition(" ")
+    name, found, body = line.removeprefix(DASH).partition(" ")
     if not found:
         raise MalformedNote("a signature line is name, space, base64")
     check_name(name)

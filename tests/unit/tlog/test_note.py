@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chartgate.tlog.checkpoint import (
     Checkpoint,
     MalformedCheckpoint,
+    checkpoint_signer,
     open_checkpoint,
     peek,
     sign_checkpoint,
@@ -162,6 +163,14 @@ def test_a_checkpoint_has_one_spelling(text):
 
 def test_the_empty_tree_has_one_checkpoint():
     assert Checkpoint.parse(str(Checkpoint("log.example", 0, EMPTY_ROOT))).size == 0
+
+
+def test_a_log_that_signs_at_each_commit_signs_the_same_text():
+    sign_at = checkpoint_signer(KEY, SECRET.sign)
+    for size in (0, 1, 7, 2**64 - 1):
+        root = bytes(range(32)) if size else EMPTY_ROOT
+        state = Checkpoint(KEY.name, size, root)
+        assert sign_at(size, root) == sign_checkpoint(state, KEY, SECRET.sign)
 
 
 def test_a_checkpoint_is_signed_and_opened_by_the_key_of_its_log():
