@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from chartgate.adapters.audit_log import AuditLog
-from chartgate.adapters.control_plane_feed import ControlPlaneFeed
+from chartgate.adapters.control_plane_feed import STALE_SECONDS, SWEEP_SECONDS, ControlPlaneFeed
 from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot
 from chartgate.adapters.node_desk import AnswerDesk
 from chartgate.adapters.node_grants import GrantKeeper
@@ -70,6 +70,8 @@ class Node:
         durable: bool = True,
         own_events: bool = True,
         folder: Path | None = None,
+        sweep_seconds: float = SWEEP_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
         on_change: Callable[[ControlPlaneSnapshot], None] | None = None,
     ) -> None:
         self.name: Final = name
@@ -79,6 +81,7 @@ class Node:
         self._log: Final = log
         self._folder: Final = folder
         self._on_change: Final = on_change
+        self._seconds: Final = (sweep_seconds, stale_seconds)
         self._turn: Final = Turn()
         self._own_log: Final = VersionLog(log, self._turn, recorded=own_events)
         self._people: Final = PeopleNow({})
@@ -195,7 +198,11 @@ class Node:
         state, instance = node_folder(self._state, self.name, self._folder), self._instance
         # People first: policies are built for those who are there.
         feed = ControlPlaneFeed(
-            instance.control, on_change=self._changed, on_forged=self._forged_notice
+            instance.control,
+            on_change=self._changed,
+            on_forged=self._forged_notice,
+            sweep_seconds=self._seconds[0],
+            stale_seconds=self._seconds[1],
         )
         self._feed = await self._stack.enter_async_context(feed)
         self._people.follow(feed.snapshot.persons)
