@@ -21,8 +21,10 @@ class Base(DeclarativeBase):
 
 
 class Patient(Base):
+    """Keys are ``BigInteger``, as they are there: a pseudonym that stands for one is 60 bits long."""
+
     __tablename__ = "patient"
-    patient_id: Mapped[int] = mapped_column(primary_key=True)
+    patient_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
     last_name: Mapped[str | None]
     mrn: Mapped[str | None]
     home_department: Mapped[str | None]
@@ -31,7 +33,7 @@ class Patient(Base):
 
 class Condition(Base):
     __tablename__ = "condition"
-    condition_id: Mapped[int] = mapped_column(primary_key=True)
+    condition_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
     patient_id: Mapped[int] = mapped_column(sa.ForeignKey("patient.patient_id"))
     description: Mapped[str | None]
 

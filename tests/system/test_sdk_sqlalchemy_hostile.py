@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -44,7 +46,7 @@ from chartgate.sdk.sqlalchemy import (
     bind,
     protect,
 )
-from chartgate.sdk.sqlalchemy_gate import Behind
+from chartgate.sdk.sqlalchemy_door import Behind
 
 pytestmark = pytest.mark.system
 
@@ -385,6 +387,38 @@ def test_a_forked_worker_has_a_gate_of_its_own(gate: Any) -> None:
     assert done.returncode == 0, done.stderr
     hers, his = len(keys(gate, "nadams")), len(keys(gate, "rpatel"))
     assert sorted(map(int, done.stdout.split())) == sorted([hers, hers, hers, his])
+
+
+def test_the_example_gives_a_person_her_report(gate: Any) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples/sqlalchemy_report/report.py"
+    since = gate.size
+    done = subprocess.run(
+        [sys.executable, str(example), "nadams"],
+        env={**os.environ, "CHARTGATE_STATE": str(gate.state.root)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "cardiology" in done.stdout
+    events = gate.events(since)
+    assert {d.node for d in of(events, Decision)} == {"demo/app-report"}
+    assert of(events, Release)
+
+
+async def test_what_the_node_puts_in_force_is_in_force_here(gate: Any) -> None:
+    files = list(gate.state.in_force_dir.glob("*.json"))
+    assert files
+    async with at_state(gate.state.root, name="follows")() as behind:
+        before = behind.in_force.point
+        for file in files:
+            os.utime(file)
+        for _ in range(1_000):
+            if behind.in_force.point is not before:
+                break
+            await asyncio.sleep(0.01)
+        assert behind.in_force.point is not before
+        assert behind.in_force.point.policies.hash == before.policies.hash
+        assert behind.people.is_fresh(time.monotonic())
+        assert not behind.people.is_fresh(time.monotonic() + 16)
 
 
 # Decide, record, act.

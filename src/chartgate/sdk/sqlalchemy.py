@@ -35,7 +35,8 @@ from chartgate.errors import Misconfigured, Refused
 from chartgate.sdk import asked
 from chartgate.sdk.errors import NotIdentified
 from chartgate.sdk.questions import subject_of
-from chartgate.sdk.sqlalchemy_gate import PORT, EmbeddedGate, Opener
+from chartgate.sdk.sqlalchemy_door import PORT
+from chartgate.sdk.sqlalchemy_gate import EmbeddedGate, Opener
 from chartgate.sdk.sqlalchemy_seat import NoPersonBound, Seat
 from chartgate.sdk.sqlalchemy_source import at_state
 

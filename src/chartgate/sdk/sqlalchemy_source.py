@@ -32,7 +32,8 @@ from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.errors import ChartgateError, Misconfigured
 from chartgate.model.event import NodeStarted, NodeStopped, encode
-from chartgate.sdk.sqlalchemy_gate import Behind, Opener
+from chartgate.sdk.sqlalchemy_door import Behind
+from chartgate.sdk.sqlalchemy_gate import Opener
 
 _LOOK_SECONDS: Final = 1.0
 
