@@ -108,7 +108,9 @@ class GrantKeeper:
     async def _follow(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
+                # not wait_for: before Python 3.12 a cancellation in the instant of a wake is lost
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
             self._drop_expired()
             while self._waiting:

@@ -176,7 +176,9 @@ class PolicyKeeper:
     async def _follow(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                # not wait_for: before Python 3.12 a cancellation in the instant of a wake is lost
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self.look()
