@@ -1,136 +1,103 @@
-"""The decision service over a policy folder, as a test reaches it: by HTTPS, with a token."""
+"""The decision service as somebody without a control plane starts it: ``chartgate serve``.
 
-import asyncio
+A folder of policies, a file of entities, a file of applications; asked over HTTPS with a token.
+"""
+
+import hashlib
 import json
 import ssl
-import threading
-import time
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
+import msgspec
 
-from chartgate.adapters.decision_doors import Doors, Opening
-from chartgate.adapters.decision_memory import MemoryNode
-from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
-from chartgate.app.authzen_search import ActionSearch, Found, ResourceSearch, Sought
-from chartgate.app.policy_bundle import Bundle, open_bundle
-from chartgate.app.question import Question, Resource, Subject
-from chartgate.app.rulings import Rulings
-from chartgate.app.searches import Chunk, actions, resources, subjects
-from chartgate.app.standing import PersonStandings
-from chartgate.cedar.entities import Entity, entity_uid_from_json, record_from_json
-from chartgate.model.service import ANY, Scope, Service
+from chartgate.adapters.decision_service import ServiceConfig
 
-TOKEN = "conformance"
+TOKEN = "cgs_01234567_" + "t" * 43
+SERVICES = f"""\
+# What the scenarios' own test harnesses are believed: nothing about a subject.
+[services.harness]
+actions = ["*"]
+resource_types = ["*"]
+asserts = ["resource.status", "resource.ownerID", "action.soft"]
+may_search = true
+tokens = [
+  {{ id = "01234567", sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}", \
+valid_until = 2099-01-01T00:00:00Z }},
+]
+"""
 
-SCOPE = Scope(
-    actions=frozenset((ANY,)),
-    resource_types=frozenset((ANY,)),
-    asserts=frozenset(("resource.status", "resource.ownerID", "action.soft")),
-    may_search=True,
-)
-"""What the scenarios' own test harnesses are believed: nothing about a subject."""
+_SERVE = """\
+import asyncio, json, msgspec, sys
+from chartgate.adapters.decision_service import ServiceConfig, run
+
+config = msgspec.json.decode(sys.argv[1], type=ServiceConfig)
+
+def ready(service):
+    url = f"{'http' if config.plain else 'https'}://127.0.0.1:{service.port}"
+    ca = str(service.authority) if service.authority else None
+    print(json.dumps({"url": url, "ca": ca}), flush=True)
+
+asyncio.run(run(config, on_ready=ready))
+"""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """Where the service is, and a client that trusts it."""
+    """Where the service is, and a client that trusts it and has its token."""
 
     base: str
+    port: int
     client: httpx.Client
-    authority: Path
-    plain_port: int = 0
-    """The same without TLS, for tests that write bytes of their own."""
+    authority: Path | None
+    root: Path
 
 
 @contextmanager
-def decision_service(folder: Path, root: Path) -> Iterator[Reached]:
-    """A service with the folder's policies and entities.json, on a port of its own."""
+def decision_service(folder: Path, root: Path, *options: str) -> Iterator[Reached]:
+    """A service with the folder's policies and entities.json, on a port of its own.
+
+    Its process ends in order when this does, having said nothing of a failure.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    authority = own_certificate(root / "tls", datetime.now(UTC))
-    tls = Tls(root / "tls" / CERTIFICATE, root / "tls" / KEY)
-    node = _node(folder)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def opened(**how: Any) -> Doors:
-        doors = Doors(node, Opening(port=0, **how), pager_key=b"k" * 32)
-        await doors.open()
-        return doors
-
-    doors = asyncio.run_coroutine_threadsafe(opened(tls=tls), loop).result(30)
-    plain = asyncio.run_coroutine_threadsafe(opened(plain=True), loop).result(30)
-    base = f"https://127.0.0.1:{doors.port}"
-    try:
-        trust = ssl.create_default_context(cafile=str(authority))
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=base, verify=trust, headers=headers, timeout=30) as client:
-            yield Reached(base, client, authority, plain.port)
-    finally:
-        asyncio.run_coroutine_threadsafe(doors.close(), loop).result(30)
-        asyncio.run_coroutine_threadsafe(plain.close(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
-        loop.close()
-
-
-def _node(folder: Path) -> MemoryNode:
-    files = {p.name: p.read_text() for p in folder.iterdir() if p.suffix in (".cedar", ".toml")}
-    files["schema.cedarschema"] = (folder / "schema.cedarschema").read_text()
-    version = open_bundle(Bundle(files))
-    stored = [_entity(form) for form in json.loads((folder / "entities.json").read_text())]
-    rulings = Rulings(version, PersonStandings({}, version.roles), entities=stored)
-    for _ in rulings.warming():
-        pass
-
-    def rule(question: Question, service: Service) -> Any:
-        return rulings.rule(question, service.scope, None, _now())
-
-    def search(sought: Sought, service: Service) -> Found:
-        return _found(sought, _chunks(rulings, sought, service))
-
-    return MemoryNode(
-        rule, {TOKEN: Service("uid-test", "test", active=True, scope=SCOPE)}, search=search
+    services, said = root / "services.toml", root / "stderr.txt"
+    services.write_text(SERVICES)
+    plain = "--plain-http" in options
+    files = {"policies": folder, "entities": folder / "entities.json", "services": services}
+    config = ServiceConfig(
+        root=str(root / "state"), port=0, plain=plain, **{k: str(v) for k, v in files.items()}
     )
+    command = [sys.executable, "-c", _SERVE, msgspec.json.encode(config).decode()]
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line, said.read_text()
+            facts = json.loads(line)
+            yield from _reached(facts, root)
+        finally:
+            process.terminate()
+            process.wait(30)
+    assert process.returncode == 0, said.read_text()
+    told = said.read_text()
+    assert "Traceback" not in told
+    assert "a request failed" not in told
 
 
-def _entity(form: dict[str, Any]) -> Entity:
-    return Entity(entity_uid_from_json(form["uid"]), record_from_json(form["attrs"], {}))
-
-
-def _chunks(rulings: Rulings, sought: Sought, service: Service) -> Iterator[Chunk]:
-    query, after = sought.query, sought.page.after or ""
-    if isinstance(query, ActionSearch):
-        return actions(
-            rulings,
-            query.subject,
-            query.resource,
-            query.context,
-            service.scope,
-            None,
-            _now(),
-            after=after,
-        )
-    if isinstance(query, ResourceSearch):
-        kind = Resource(query.resource.type, "", query.resource.properties)
-        question = Question(query.subject, query.action, kind, query.context)
-        return resources(rulings, question, service.scope, _now(), after=after)
-    who = Subject(query.subject.type, "", query.subject.properties)
-    question = Question(who, query.action, query.resource, query.context)
-    return subjects(rulings, question, service.scope, None, _now(), after=after)
-
-
-def _found(sought: Sought, chunks: Iterator[Chunk]) -> Found:
-    names = [result.id for chunk in chunks for result in chunk.results]
-    limit = sought.page.limit
-    return Found(tuple(names[:limit]), more=len(names) > limit)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
+def _reached(facts: dict[str, str], root: Path) -> Iterator[Reached]:
+    base = facts["url"]
+    authority = Path(facts["ca"]) if facts.get("ca") else None
+    trust: ssl.SSLContext | bool = True
+    if authority is not None:
+        trust = ssl.create_default_context(cafile=str(authority))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=base, verify=trust, headers=headers, timeout=30) as client:
+        yield Reached(base, int(base.rpartition(":")[2]), client, authority, root)

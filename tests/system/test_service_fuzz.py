@@ -50,7 +50,7 @@ _busy = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Iterator[Reached]:
     folder = project_root / "tests/cases/authzen/certification"
-    with decision_service(folder, tmp_path_factory.mktemp("fuzz")) as reached:
+    with decision_service(folder, tmp_path_factory.mktemp("fuzz"), "--plain-http") as reached:
         yield reached
         assert_decides(reached)
 
@@ -65,7 +65,7 @@ def assert_decides(service: Reached) -> None:
 
 def exchanged(service: Reached, sent: bytes, *, to_head: bool = False) -> list[Answer]:
     """What comes back for these bytes, until the service closes; it must, once nothing more comes."""
-    with socket.create_connection(("127.0.0.1", service.plain_port), timeout=PATIENCE) as link:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as link:
         received = b""
         try:
             link.sendall(sent)
