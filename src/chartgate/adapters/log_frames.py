@@ -8,7 +8,7 @@ big-endian 16-bit length before each: no encoding, no escaping.
 Rule kept: what is not exactly one of these ends the connection; nothing is guessed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -115,6 +115,18 @@ def pack_entries(entries: Sequence[bytes]) -> bytes:
             raise Refused(f"a log entry has at most {MAX_ENTRY} bytes, this one has {len(entry)}")
         parts += (_ENTRY.pack(len(entry)), entry)
     return b"".join(parts)
+
+
+def in_requests(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The entries in runs that a request holds each; one run, were there nothing in it."""
+    start = size = 0
+    for at, entry in enumerate(entries):
+        needed = len(entry) + _ENTRY.size
+        if size + needed > ROOM and at > start:
+            yield entries[start:at]
+            start, size = at, 0
+        size += needed
+    yield entries[start:]
 
 
 def unpack_entries(body: bytes) -> tuple[bytes, ...]:

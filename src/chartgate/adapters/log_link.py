@@ -24,6 +24,7 @@ from chartgate.adapters.log_frames import (
     Status,
     Welcome,
     framed,
+    in_requests,
     pack_entries,
     pack_number,
     raised,
@@ -81,7 +82,11 @@ class LogLink:
     def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
         """The index of the first of these entries, once they are on the medium."""
         op = Op.APPEND if durable else Op.RELAXED
-        return unpack_number(self._ask(op, pack_entries(entries)))
+        runs = in_requests(entries)
+        index = unpack_number(self._ask(op, pack_entries(next(runs))))
+        for run in runs:
+            self._ask(op, pack_entries(run))
+        return index
 
     def place(self, entries: Sequence[bytes]) -> int:
         """The index of the first; on the medium within 5 ms, or see ``settled``."""
@@ -278,7 +283,5 @@ def append_through(path: Path, entries: Sequence[bytes], *, timeout: float = SEC
     Raises ``NoGateway`` when nobody listens; any other ``LogUnavailable`` means that the entries
     may or may not be in the log, and that nothing may be released.
     """
-    body = pack_entries(entries)
-    request(Op.APPEND, 0, body)  # too large is said before anybody is asked
     with LogLink(path, kind="command", timeout=timeout) as link:
         return link.append(entries)

@@ -27,6 +27,7 @@ from chartgate.adapters.log_frames import (
     Status,
     Welcome,
     framed,
+    in_requests,
     pack_entries,
     pack_number,
     raised,
@@ -100,8 +101,10 @@ class RemoteLog:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        if self._wire is not None:
-            self._wire.lose("the link to the audit log was closed")
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.lose("the link to the audit log was closed")
+            await wire.closed()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -138,10 +141,23 @@ class RemoteLog:
     async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
         """The index of the first of these entries, once they are on the medium."""
         op = Op.APPEND if durable else Op.RELAXED
-        index = unpack_number(await self._ask(op, pack_entries(entries)))
-        if durable and index + len(entries) > self._size:
-            self._size = index + len(entries)
+        runs = list(in_requests(entries))
+        if len(runs) == 1:
+            index = unpack_number(await self._ask(op, pack_entries(entries)))
+        else:
+            index = await self._append_runs(op, runs)
+        if durable:
+            self._size = max(self._size, index + len(entries))
         return index
+
+    async def _append_runs(self, op: Op, runs: list[Sequence[bytes]]) -> int:
+        """More than a request holds: all of them are recorded, or nobody may rely on any."""
+        asked = [self._ask(op, pack_entries(run)) for run in runs]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return min(unpack_number(a) for a in answers if isinstance(a, bytes))
 
     async def place(self, entries: Sequence[bytes]) -> int:
         """The index of the first of these entries; on the medium within 5 ms, or see ``settled``."""
@@ -232,6 +248,7 @@ class _Wire(asyncio.Protocol):
         self._out: list[bytes] = []
         self._greeted: asyncio.Future[Welcome] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
         self._drained: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -240,6 +257,11 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lose("the link to the audit log's writer was lost")
+        self._closed.set_result(None)
+
+    async def closed(self) -> None:
+        """Returns once the connection is gone."""
+        await asyncio.shield(self._closed)
 
     async def greet(self, hello: Hello) -> Welcome:
         self._transport.write(framed(msgspec.json.encode(hello)))
@@ -247,7 +269,7 @@ class _Wire(asyncio.Protocol):
 
     async def ended(self) -> str:
         """Why it ended, once it did."""
-        return await self._ended
+        return await asyncio.shield(self._ended)
 
     async def drained(self) -> None:
         """Returns once nothing waits for an answer."""
