@@ -2,7 +2,7 @@
 
 The rule kept: shapes come from the very types that requests are read into and answers are written
 from, so that the document cannot say anything else than the service does; words and examples stand
-beside them (``openapi_words``). What the types cannot say (an item of a batch may be anything, and is
+beside them (``openapi_words``, ``openapi_examples``). What the types cannot say (an item of a batch may be anything, and is
 then denied in place) is said here.
 """
 
@@ -30,10 +30,10 @@ from chartgate.app.authzen_search import (
     SubjectSearch,
 )
 from chartgate.app.node_asked import Semantic
+from chartgate.app.openapi_examples import EXAMPLES
 from chartgate.app.openapi_words import (
     ABOUT,
     DESCRIBED,
-    EXAMPLES,
     OPERATIONS,
     RESPONSES,
     SCHEMAS,
