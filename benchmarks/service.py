@@ -160,7 +160,7 @@ def wrk(
     script = at.folder / "load.lua"
     script.write_text(LUA % {"token": bench.TOKEN, "bodies": listed, "path": path})
     command = [
-        "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(script),
+        "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(script),
         f"{scheme}://127.0.0.1:{at.port}{path}",
     ]  # fmt: skip
     before = cpu_seconds(*at.pids)

@@ -34,6 +34,8 @@ class Limits:
 
     queue_seconds: float = 0.020
     """A request that would wait longer for its turn is refused at once."""
+    log_seconds: float = 0.050
+    """Where the oldest of many decisions waits for the log as long, no more are begun."""
     in_flight: int = 1_024
     """Decisions begun and not yet answered: they wait for the log."""
     recording_seconds: float = 2.0

@@ -9,7 +9,7 @@ Sockets are read between turns: a turn lasts at most ``TURN_SECONDS``.
 
 import asyncio
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -19,7 +19,11 @@ from chartgate.adapters.decision_metrics import Metrics
 
 TURN_SECONDS: Final = 0.002
 Answering = asyncio.Task[tuple[int, bytes]]
-_WEIGHT: Final = 0.02
+_WEIGHT: Final = 0.1
+_FIRST_PER_BYTE: Final = 0.1e-6
+"""Seconds that a byte of question costs, before it is known here."""
+_FEW: Final = 64
+"""As many may wait for the log, however slow its disk is."""
 _HOPELESS: Final = 10
 """So many times the longest wait: the estimate was wrong, or the machine stood still."""
 
@@ -48,14 +52,21 @@ class Turns:
         self._waiting: deque[Ticket] = deque()
         self._weight = 0
         self._is_due = False
-        self._per_byte = 0.1e-6  # learned: what a byte of question costs
-        self.under_way: dict[object, float] = {}
+        self._per_byte = _FIRST_PER_BYTE
+        self._began, self._done = 0.0, 0
+        # not a plain dict: its first key is looked at often, and found at once
+        self.under_way: OrderedDict[object, float] = OrderedDict()
         """Decisions begun and not answered, with the time they began, oldest first."""
 
     def admits(self, now: float) -> bool:
         """Whether another request may come in; cheap, asked before it is parsed."""
-        if len(self.under_way) >= self._limits.in_flight:
+        under_way = self.under_way
+        if len(under_way) >= self._limits.in_flight:
             return False
+        if len(under_way) >= _FEW and (
+            now - next(iter(under_way.values())) > self._limits.log_seconds
+        ):
+            return False  # the log is behind: more would only wait longer
         if not self._waiting:
             return True
         if now - self._waiting[0].arrived > _HOPELESS * self._limits.queue_seconds:
@@ -100,22 +111,26 @@ class Turns:
 
     def _run(self) -> None:
         waiting, record = self._waiting, self._metrics.stages["wait"].add
-        began = now = perf_counter()
-        done = 0
-        while waiting and now - began < TURN_SECONDS:
+        began = perf_counter()
+        if self._done:
+            # What a turn costs is known when the next one begins: reading, deciding, recording and
+            # writing of what it began lie between them.
+            seen = (began - self._began) / self._done
+            self._per_byte += _WEIGHT * (seen - self._per_byte)
+        room, done = TURN_SECONDS / self._per_byte, 0
+        while waiting and done < room:
             ticket = waiting.popleft()
             self._weight -= ticket.weight
-            waited = now - ticket.arrived
+            waited = began - ticket.arrived
             record(waited)
             # let in by an estimate that was wrong: late answers are of no use to anybody
             if waited > _HOPELESS * self._limits.queue_seconds:
                 ticket.give_up()
             else:
                 ticket.begin()
-            done += ticket.weight
-            now = perf_counter()
-        if done:
-            self._per_byte += _WEIGHT * ((now - began) / done - self._per_byte)
+                done += ticket.weight
+        # an idle loop says nothing about the cost
+        self._began, self._done = began, done if waiting else 0
         self._is_due = bool(waiting)
         if waiting:
             self._loop.call_soon(self._run)
