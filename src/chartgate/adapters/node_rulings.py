@@ -77,11 +77,18 @@ def make_ready(
     data_map: DataMap | None,
     persons: Mapping[str, Person],
     entities: Iterable[Entity] = (),
+    *,
+    at_leisure: bool = True,
 ) -> Ready:
-    """Build and warm a version: in a worker thread, or before anything is served."""
+    """Build and warm a version: in a worker thread, or, not ``at_leisure``, before anything is
+    served."""
     people = PersonStandings(persons, version.roles)
     rulings = Rulings(version, people, data_map=data_map, entities=entities)
-    paced(rulings.warming())
+    if at_leisure:
+        paced(rulings.warming())
+    else:
+        for _ in rulings.warming():
+            pass
     names = {uid.id for uid in version.schema.actions} | set(version.schema.entities)
     return Ready(rulings, people, version, data_map, frozenset(names))
 
@@ -100,7 +107,7 @@ class RulingsInForce(InForce):
         self._told: set[tuple[str, str]] = set()
         self.on_replaced: Callable[[Ready], None] = lambda _ready: None
         """Called in the loop, in the instant of a replacement."""
-        self.prepare(loaded)
+        self._prepare(loaded, at_leisure=False)
         self.ready: Ready = self._made[id(loaded.point)][1]
         """What decides now."""
 
@@ -108,9 +115,12 @@ class RulingsInForce(InForce):
 
     def prepare(self, loaded: Loaded) -> None:
         """Have a version ready, in case it is put in force. Raises ``Misconfigured``."""
+        self._prepare(loaded, at_leisure=True)
+
+    def _prepare(self, loaded: Loaded, *, at_leisure: bool) -> None:
         if id(loaded.point) in self._made:
             return
-        ready = make_ready(loaded.version, loaded.data_map, self._persons)
+        ready = make_ready(loaded.version, loaded.data_map, self._persons, at_leisure=at_leisure)
         self._give(ready, dict(self._grants))
         self._made[id(loaded.point)] = loaded.point, ready
 

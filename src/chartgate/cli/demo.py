@@ -22,6 +22,7 @@ from chartgate.adapters.state import default_root
 from chartgate.cli import render, screen
 from chartgate.cli.psql import address
 from chartgate.demo import tour
+from chartgate.demo.applications import APPLICATIONS, ASKER, Decisions, decision_port
 from chartgate.demo.check import Report, checked
 from chartgate.demo.folder import reset as reset_folder
 from chartgate.demo.people import EVERYBODY
@@ -66,7 +67,10 @@ async def _serve(
     for number in _ENDINGS:
         loop.add_signal_handler(number, ended.set)
     steps.step("opening the audit log and the gate")
-    async with serving(ready) as port:
+    decisions = Decisions(decision_port(ready.instance.host, ready.instance.port))
+    async with serving(ready, decisions=decisions) as port:
+        if json:  # programs are faster than people
+            await decisions.ready()
         steps.end()
         sheet = Sheet(ready, port, named=named)
         if json:
@@ -74,6 +78,7 @@ async def _serve(
             sys.stdout.flush()
         else:
             sheet.show(out, steps.seconds)
+        await decisions.ready()
         await ended.wait()
 
 
@@ -169,6 +174,28 @@ class Sheet:
         """The same by our own command."""
         return f"{self._name} psql{self._state} {username}"
 
+    def curl(self) -> str:
+        """What an application asks: one question, with any HTTP client."""
+        from chartgate.cli.serving import curl
+
+        state = self._ready.state
+        return curl(
+            self._instance.decisions,
+            state.authority,
+            state.token_file(ASKER),
+            f'{{"subject":{{"type":"User","id":"{tour.MAIN[0]}"}},"action":{{"name":"view"}},'
+            f'"resource":{{"type":"Record","id":"1","properties":{{"patient":"{self._subject.key}",'
+            '"category":"labs"}}}',
+        )
+
+    def ask(self) -> tuple[str, ...]:
+        """The same by our own command, as two people."""
+        return tuple(
+            f"{self._name} ask{self._state} {who} view --patient {self._subject.key} "
+            "--category labs"
+            for who in (tour.MAIN[0], tour.MAIN[2])
+        )
+
     def audit(self) -> tuple[str, ...]:
         """Questions to the audit log."""
         return tuple(
@@ -207,6 +234,18 @@ class Sheet:
             ],
             "queries": [{"title": q.title, "sql": q.sql} for q in self._layout.tries],
             "audit": self.audit(),
+            "decisions": {
+                "url": self._instance.decisions,
+                "unix": str(self._ready.state.decision_socket),
+                "ca": str(self._ready.state.authority),
+                "tokens": {
+                    application.name: str(self._ready.state.token_file(application.name))
+                    for application in APPLICATIONS
+                },
+                "patient": self._subject.key,
+                "curl": self.curl(),
+                "ask": self.ask(),
+            },
         }
 
     def show(self, out: Console, seconds: float) -> None:
@@ -250,6 +289,14 @@ class Sheet:
         screen.heading(out, "Three queries worth trying as each of them")
         for question in self._layout.tries:
             screen.lines(out, [f"-- {question.title}", f"{question.sql};"])
+        screen.heading(out, "Or ask as an application does: the same policy decides")
+        out.print(
+            f"The decision service (OpenID AuthZEN) answers at {self._instance.decisions} "
+            "and at a Unix socket. Each of the demo's applications has a token, in a file of its own:"
+        )
+        folder = screen.folder_name(self._ready.state.tokens_dir)
+        screen.lines(out, [f"{folder}/{application.name}" for application in APPLICATIONS])
+        screen.lines(out, [self.curl(), *self.ask()])
         screen.heading(out, "Then ask who saw whom (as Petra Officer, the privacy officer)")
         screen.lines(out, self.audit())
         out.print()

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from chartgate.demo import tour
+from chartgate.demo.applications import Decisions
 from chartgate.demo.check_rules import Check, Findings, examine
 from chartgate.demo.check_visit import Answer, Visitor
 from chartgate.demo.run import Prepared, serving
@@ -44,8 +45,10 @@ class Report:
 async def checked(ready: Prepared, progress: Callable[[str], None]) -> Report:
     """Run the gate and everything that is tried on it."""
     started = time.monotonic()
-    progress("opening the audit log and the gate")
-    async with serving(ready) as port:
+    progress("opening the audit log, the gate and the decision service")
+    decisions = Decisions(0)
+    async with serving(ready, decisions=decisions) as port:
+        await decisions.ready()
         sights, checks = await asyncio.to_thread(_visit, ready, port, progress)
     return Report(
         all(check.passed for check in checks),

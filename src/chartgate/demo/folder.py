@@ -64,6 +64,7 @@ def reset(root: Path) -> None:
                 state.passfile,
                 state.tokens_dir,
                 state.tls_dir,
+                root / "nodes",
                 root / "data",
                 state.log_dir,
                 state.checkpoint_file.parent,

@@ -43,6 +43,7 @@ from chartgate.app.policy_bundle import Bundle
 from chartgate.app.session_views import Source
 from chartgate.app.tokens import PatientTokens
 from chartgate.demo import legacy, synthea
+from chartgate.demo.applications import ASKER, Decisions, accounts
 from chartgate.demo.folder import (
     locked,
     one_line_for_the_disk,
@@ -154,8 +155,13 @@ def prepared(
 
 
 @asynccontextmanager
-async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[int]:
-    """Run the gate; answers the port it listens on. The log is closed last."""
+async def serving(
+    ready: Prepared, *, idle_seconds: float = IDLE_SECONDS, decisions: Decisions | None = None
+) -> AsyncIterator[int]:
+    """Run the gate; answers the port it listens on. The log is closed last.
+
+    ``decisions``: the decision service, which then runs beside; it may still be starting.
+    """
     state, node = ready.state, ready.instance.node
     signer = load_or_create_signer(state.log_key, ready.instance.origin)
     dropped: list[tuple[int, str]] = []
@@ -194,6 +200,8 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
             partial(_read_source, ready.catalog),
         )
         async with (
+            await serve_log_socket(state.log_socket, log, node=node, origin=log.origin),
+            _deciding(ready, log, uids, decisions),
             keeper,
             ControlPlaneFeed(
                 ready.control, on_change=keeper.wake, on_forged=keeper.forged_notice
@@ -215,9 +223,13 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
                 log,
             )
             port = await _listening(gateway, ready.instance)
-            if port != ready.instance.port:
-                state.save_instance(msgspec.structs.replace(ready.instance, port=port))
-            log_socket = await serve_log_socket(state.log_socket, log, node=node, origin=log.origin)
+            instance = msgspec.structs.replace(
+                ready.instance,
+                port=port,
+                decisions="" if decisions is None else decisions.url,
+                asker=ASKER,
+            )
+            state.save_instance(instance)
             ending = asyncio.Event()
             checkpoints = asyncio.get_running_loop().create_task(
                 _keep_checkpoint(state, log, files, ending)
@@ -226,7 +238,7 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
                 yield port
             finally:
                 ending.set()
-                await log_socket.close()
+                state.save_instance(msgspec.structs.replace(instance, decisions=""))
                 await gateway.close()
                 await keeper.stop()
                 await checkpoints  # what it is writing must not come after what is written last
@@ -234,6 +246,21 @@ async def serving(ready: Prepared, *, idle_seconds: float = IDLE_SECONDS) -> Asy
     finally:
         await log.close()
         state.save_checkpoint(files.checkpoint)
+
+
+@asynccontextmanager
+async def _deciding(
+    ready: Prepared, log: LogWriter, uids: Mapping[str, str], decisions: Decisions | None
+) -> AsyncIterator[None]:
+    state, instance = ready.state, ready.instance
+    if decisions is None:
+        yield
+        return
+    async with (
+        accounts(state, instance.node, ready.control, log, uids),
+        decisions.serving(state, instance),
+    ):
+        yield
 
 
 def _in_force(state: State, ours: Mapping[str, Bundle]) -> Loaded:
