@@ -61,7 +61,7 @@ purposes = ["TREAT", "PAY"]
 [roles.nurse]
 parents = ["staff"]
 default_purpose = "TREAT"
-purposes = ["TREAT"]
+purposes = ["TREAT", "ETREAT"]
 [roles.clerk]
 parents = ["staff"]
 default_purpose = "PAY"
@@ -91,6 +91,8 @@ _conditions = st.sampled_from(
         'context.purpose in Purpose::"TREAT"',
         'context.purpose in Purpose::"PAY"',
         'context.purpose == Purpose::"ETREAT"',
+        'context.purpose == Purpose::"TREAT"',
+        '!(context.purpose in Purpose::"TREAT")',
         'context.now < datetime("2026-06-01T12:00:00.001Z")',
         # A number that overflows: the policy fails where it is asked.
         "resource has rank && resource.rank + 1 > 0",
@@ -254,8 +256,9 @@ def test_a_ruling_is_what_the_plain_meaning_says(
         Question(question.subject, question.action, question.resource, dict(context)),
     ]
     assert rulings.rule_many(others, EVERYTHING, {"7": facts}, AT_MS) == [ruling, ruling]
-    # Somebody of whom the source knows nothing is nobody's patient.
-    if ruling.reason is not None and ruling.reason.code == "not_allowed":
+    # Somebody of whom the source knows nothing is as one whom no permit covers, whatever for.
+    is_offered = any(o.type == "purpose" for o in ruling.obligations)
+    if ruling.reason is not None and ruling.reason.code == "not_allowed" and not is_offered:
         unknown = rulings.rule(question, EVERYTHING, None, AT_MS)
         assert _told(unknown) == _told(ruling)
 

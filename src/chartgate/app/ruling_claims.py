@@ -38,19 +38,19 @@ def believed(
     """
     counted: dict[str, Value] = {}
     everything = f"{place}.*" in scope.asserts
-    for name, form in said.items():
-        reader = readers.get(name)
-        if name in reserved:
-            ignored.append(f"{place}.{name}")
-        elif reader is None:
-            continue
-        elif everything or f"{place}.{name}" in scope.asserts:
-            try:
+    name = ""
+    try:
+        for name, form in said.items():
+            if name in reserved:
+                ignored.append(f"{place}.{name}")
+            elif (reader := readers.get(name)) is None:
+                continue
+            elif everything or f"{place}.{name}" in scope.asserts:
                 counted[name] = reader(form)
-            except WrongType as exc:
-                raise WrongType(f"{place}.{name} is {exc}") from None
-        else:
-            ignored.append(f"{place}.{name}")
+            else:
+                ignored.append(f"{place}.{name}")
+    except WrongType as exc:
+        raise WrongType(f"{place}.{name} is {exc}") from None
     return counted
 
 

@@ -45,7 +45,11 @@ class Core:
         self.shape: Final = shape_of(version.schema, has_map=data_map is not None)
         self.fields: Final = Fields(data_map, self.shape.categories)
         self.forbidden: Final = Forbidden(policies)
-        self.hints: Final = Hints(policies, claims.wider)
+        self.hints: Final = Hints(
+            policies,
+            claims.wider,
+            frozenset(p for action in version.schema.actions.values() for p in action.parents),
+        )
         self.sight: Final = Sight(people, claims)
         self.framing: Final = Framing(
             self.shape.askable,
@@ -61,6 +65,7 @@ class Core:
         self.verdicts: Final[dict[tuple[object, ...], Verdict]] = {}
         self._reached: Final[dict[tuple[Weighed, ...], Reached]] = {}
         self._allowed: Final[dict[tuple[Weighed, ...], Allowed]] = {}
+        self._single: Final[dict[Weighed, Verdict]] = {}
         self._plain: Final[dict[Allowed, Verdict]] = {}
 
     def reached(self, weighed: tuple[Weighed, ...]) -> Reached:
@@ -81,6 +86,14 @@ class Core:
             found = Allowed(weighed[0], weighed[1:])
             _keep(self._allowed, weighed, found)
         return found
+
+    def single(self, weighed: Weighed) -> Verdict:
+        """The same from what holds for somebody whose assignments are not asked apart."""
+        kept = self._single.get(weighed)
+        if kept is None:
+            kept = self.plain(self.allowed((weighed,)))
+            _keep(self._single, weighed, kept)
+        return kept
 
     def plain(self, found: Allowed) -> Verdict:
         """The answer about a plain resource."""

@@ -13,7 +13,7 @@ import msgspec
 from chartgate.app.engine import Live
 from chartgate.app.question import Action, Question, Subject
 from chartgate.app.rolebook import RoleBook
-from chartgate.app.ruling import Reason
+from chartgate.app.ruling import Reason, Ruling
 from chartgate.app.ruling_claims import OF_PERSON, believed, told
 from chartgate.app.ruling_reasons import (
     NO_ROLE,
@@ -24,12 +24,13 @@ from chartgate.app.ruling_reasons import (
     wrong_type,
 )
 from chartgate.app.ruling_shape import NOW, PURPOSE, SOURCE, Askable, WrongType
+from chartgate.app.ruling_verdicts import Verdict
 from chartgate.app.ruling_views import Clocked, Seen, Sight
 from chartgate.app.standing import Claims, Standing
 from chartgate.cedar.entities import Entity
 from chartgate.cedar.values import DateTime, Value
 from chartgate.model.principal import EntityUid
-from chartgate.model.service import Scope
+from chartgate.model.service import ANY, Scope
 from chartgate.targets.compiled import View
 from chartgate.targets.entity_store import EntityStore
 
@@ -47,8 +48,6 @@ class Frame(msgspec.Struct, eq=False):
     subject: Subject
     action: Action
     context: dict[str, Any]
-    what: str
-    """The resource's type."""
     asked: Askable | None = None
     refused: Reason | None = None
     standing: Standing = NOBODY
@@ -67,23 +66,26 @@ class Frame(msgspec.Struct, eq=False):
     recipient: str = ""
     ignored: tuple[str, ...] = ()
 
-    def is_of(self, question: Question) -> bool:
-        """Whether the question has the very same subject, action and context: items of a batch
-        share those they do not say themselves."""
-        if question.resource.type != self.what:
-            return False
-        subject, action, context = question.subject, question.action, question.context
-        if subject is self.subject and action is self.action and context is self.context:
-            return True
-        # Texts are equal to texts alone; other values of Python's are not always told apart
-        # (True is 1), and a claim of the wrong type must not pass for the one before it.
-        return (
-            not (subject.properties or action.properties)
-            and subject == self.subject
-            and action == self.action
-            and context == self.context
-            and all(value.__class__ is str for value in (*context.values(), *self.context.values()))
-        )
+    rulings: dict[Verdict, Ruling] = {}
+    """What was answered in this frame, of no patient and nothing ignored."""
+
+
+def share(question: Question, other: Question) -> bool:
+    """Whether two questions have the same frame: items of a batch share what they do not say."""
+    if question.resource.type != other.resource.type:
+        return False
+    subject, action, context = question.subject, question.action, question.context
+    if subject is other.subject and action is other.action and context is other.context:
+        return True
+    # Texts are equal to texts alone; other values of Python's are not always told apart (True is
+    # 1), and a claim of the wrong type must not pass for the one before it.
+    return (
+        not (subject.properties or action.properties)
+        and subject == other.subject
+        and action == other.action
+        and context == other.context
+        and all(value.__class__ is str for value in (*context.values(), *other.context.values()))
+    )
 
 
 class Framing:
@@ -100,11 +102,14 @@ class Framing:
     ) -> None:
         self._askable: Final = askable
         self._clocked: Final = clocked
+        # Where no policy asks for the time, a frame of one time serves for another.
+        self._is_timeless: Final = not clocked.is_asked
         self._source: Final = source
         self._enums: Final = enums
         self._purposes: Final = {name: EntityUid(PURPOSE, name) for name in claims.wider}
         self._actions: Final = frozenset(name for name, _, _ in askable)
         self._now = DateTime(0)
+        self._kept: Final[dict[tuple[str, ...], tuple[Seen, Frame]]] = {}
 
     def frame(
         self, question: Question, scope: Scope, sight: Sight, live: Live, at_ms: int
@@ -112,8 +117,11 @@ class Framing:
         """The question's frame; it may be refused."""
         subject, action = question.subject, question.action
         name, what, who = action.name, question.resource.type, subject.type
-        frame = Frame(subject, action, question.context, what)
-        if not scope.admits_action(name) or not scope.admits_type(what):
+        frame = Frame(subject, action, question.context)
+        # This is the hot path: every call that can be spared is.
+        if (name not in scope.actions and ANY not in scope.actions) or (
+            what not in scope.resource_types and ANY not in scope.resource_types
+        ):
             frame.refused = OUT_OF_SCOPE
             return frame
         asked = self._askable.get((name, who, what))
@@ -130,6 +138,22 @@ class Framing:
         if seen is None:
             frame.refused = UNKNOWN_SUBJECT
             return frame
+        place = _place(question, name, what, who)
+        if place is None or seen.standing.uid in live.compiled.grants.held:
+            return self._made(frame, asked, seen, scope, live, at_ms)
+        kept = self._kept.get(place)
+        if kept is not None and kept[0] is seen:
+            return kept[1]
+        made = self._made(frame, asked, seen, scope, live, at_ms)
+        if made.refused is None and self._is_timeless:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[place] = (seen, made)
+        return made
+
+    def _made(
+        self, frame: Frame, asked: Askable, seen: Seen, scope: Scope, live: Live, at_ms: int
+    ) -> Frame:
         frame.standing, frame.who = seen.standing, seen.standing.uid
         frame.whole, frame.alone = seen.whole, seen.alone
         frame.valid_until = seen.valid_until(self._clocked, live, at_ms)
@@ -225,6 +249,22 @@ class Framing:
             for name, value in values.items()
             if name != _CLAIM and (text := told(name, value, self._enums)) is not None
         }
+
+
+_MOST_KEPT: Final = 16_384
+
+
+def _place(question: Question, action: str, what: str, who: str) -> tuple[str, ...] | None:
+    """What names a frame in which nothing is said but a purpose; None for any other."""
+    context = question.context
+    if question.subject.properties or question.action.properties:
+        return None
+    if not context:
+        return (question.subject.id, action, what, who)
+    purpose = context.get(_CLAIM)
+    if purpose.__class__ is not str or len(context) != 1:
+        return None
+    return (question.subject.id, action, what, who, purpose)
 
 
 def _name_of(claim: Any) -> str:

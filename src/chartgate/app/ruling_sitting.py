@@ -4,19 +4,17 @@ The rules kept are those of ``chartgate.app.rulings``. What items share is worke
 person with her purpose and context, a patient's record, the level of a label of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
-
-import msgspec
 
 from chartgate.app.patient_record import PATIENT, PatientRecord
 from chartgate.app.question import Question
 from chartgate.app.ruling import Obligation, Reason, Ruling
+from chartgate.app.ruling_asking import Asking, Own, Record, Values
 from chartgate.app.ruling_claims import NOTHING_SAID, believed, row_labels
 from chartgate.app.ruling_core import Core
 from chartgate.app.ruling_fields import Wanted
-from chartgate.app.ruling_frame import Frame
-from chartgate.app.ruling_levels import Allowed, Reached
+from chartgate.app.ruling_frame import Frame, share
 from chartgate.app.ruling_obligations import ACR, ACR_URN, ACR_VALUES, break_glass
 from chartgate.app.ruling_reasons import (
     CATEGORY_NEEDED,
@@ -29,8 +27,6 @@ from chartgate.app.ruling_reasons import (
 )
 from chartgate.app.ruling_shape import LEVEL_ACTIONS, Askable, WrongType, patient_key
 from chartgate.app.ruling_verdicts import (
-    KNOWN,
-    NO_PATIENT,
     UNKNOWN,
     Verdict,
     change_verdict,
@@ -38,50 +34,18 @@ from chartgate.app.ruling_verdicts import (
     view_verdict,
 )
 from chartgate.cedar.entities import Entity
-from chartgate.cedar.values import Value
 from chartgate.model.principal import EntityUid
 from chartgate.model.service import ANY, PEP_PROPERTIES, Scope
 from chartgate.targets.admissible import RECORD
 
 RELEASING: Final = frozenset({"share", "export"})
 """Actions by which something leaves: they name who receives it (45 CFR 164.528)."""
-_ASKED: Final = EntityUid(RECORD, "asked")
-_MASKED, _SUMMARY, _FULL = LEVEL_ACTIONS
-_NO_PARENTS: Final[frozenset[EntityUid]] = frozenset()
-
-Values = Mapping[str, Value]
-
-
-class _Own(msgspec.Struct):
-    """The request's own entity: what ``Entity`` has, made in a tenth of the time."""
-
-    uid: EntityUid
-    attrs: Values
-    parents: frozenset[EntityUid] = _NO_PARENTS
-    tags: Values = NOTHING_SAID
-
-
-class _Record:
-    """One patient's record as policies see it, and what was already found of it."""
-
-    __slots__ = ("base", "facts", "frame", "kept", "key", "labels", "patient")
-
-    def __init__(
-        self, key: str | None, facts: PatientRecord | None, base: dict[str, Value]
-    ) -> None:
-        self.key: Final = key or ""
-        self.facts: Final = facts
-        self.labels: Final = () if facts is None else facts.labels
-        self.patient: Final = NO_PATIENT if key is None else UNKNOWN if facts is None else KNOWN
-        self.base: Final = base
-        self.frame: Frame | None = None
-        self.kept: dict[str, Reached] = {}
 
 
 class Sitting:
     """Decides items of one request. What changes meanwhile counts for the next request."""
 
-    __slots__ = ("_at_ms", "_core", "_frame", "_live", "_records", "_scope")
+    __slots__ = ("_asking", "_at_ms", "_core", "_frame", "_last", "_live", "_scope")
 
     def __init__(self, core: Core, scope: Scope, at_ms: int) -> None:
         self._core: Final = core
@@ -89,15 +53,17 @@ class Sitting:
         self._at_ms: Final = at_ms
         self._live: Final = core.engine.live
         self._frame: Frame | None = None
-        self._records: Final[dict[str | None, _Record]] = {}
+        self._last: Question | None = None
+        self._asking: Final = Asking(core, self._live)
 
     def rule(self, question: Question, facts: PatientRecord | None = None) -> Ruling:
         """The ruling of one item; ``facts`` as for ``Rulings.rule``."""
-        frame = self._frame
-        if frame is None or not frame.is_of(question):
+        frame, last = self._frame, self._last
+        if frame is None or last is None or not share(question, last):
             frame = self._frame = self._core.framing.frame(
                 question, self._scope, self._core.sight, self._live, self._at_ms
             )
+        self._last = question
         asked = frame.asked
         if frame.refused is not None or asked is None:
             return self._refused(frame, frame.refused, question)
@@ -110,7 +76,7 @@ class Sitting:
 
     def let_go(self, patient: str) -> None:
         """No further question is about this patient."""
-        self._records.pop(patient, None)
+        self._asking.let_go(patient)
 
     # --- plain questions --------------------------------------------------------------------
 
@@ -127,29 +93,44 @@ class Sitting:
             if said:
                 stored = self._live.view.get(uid)
                 if stored is None:
-                    own = _Own(uid, said)
+                    own = Own(uid, said)
                 else:
                     own = Entity(uid, {**stored.attrs, **said}, stored.parents, stored.tags)
-        verdict = self._core.plain(self._decided(frame, asked.action, uid, frame.values, own))
+        if frame.alone:
+            verdict = self._core.plain(
+                self._asking.decided(frame, asked.action, uid, frame.values, own)
+            )
+        else:
+            verdict = self._core.single(
+                self._live.compiled.weigh(
+                    frame.who, asked.action, uid, frame.values, frame.whole, own
+                )
+            )
         if verdict.allowed:
-            return self._ruling(frame, verdict, ignored, "", is_phi=True)
+            if ignored:
+                return self._ruling(frame, verdict, ignored, "", is_phi=True)
+            return frame.rulings.get(verdict) or self._kept(frame, verdict)
+        return self._denied(frame, asked, uid, own, verdict, ignored)
 
+    def _kept(self, frame: Frame, verdict: Verdict) -> Ruling:
+        """An answer that is the same whatever the resource."""
+        made = frame.rulings[verdict] = self._ruling(frame, verdict, (), "", is_phi=True)
+        return made
+
+    def _denied(
+        self,
+        frame: Frame,
+        asked: Askable,
+        uid: EntityUid,
+        own: Any,
+        verdict: Verdict,
+        ignored: tuple[str, ...],
+    ) -> Ruling:
         def again(values: Values) -> bool:
-            return self._decided(frame, asked.action, uid, values, own).allowed
+            return self._asking.decided(frame, asked.action, uid, values, own).allowed
 
         offered = self._offered(frame, asked, verdict, again)
         return self._ruling(frame, verdict, ignored, "", is_phi=True, offered=offered)
-
-    def _decided(
-        self, frame: Frame, action: EntityUid, uid: EntityUid, values: Values, own: Any
-    ) -> Allowed:
-        weigh, who = self._live.compiled.weigh, frame.who
-        whole = weigh(who, action, uid, values, frame.whole, own)
-        if not frame.alone:
-            return self._core.allowed((whole,))
-        return self._core.allowed(
-            (whole, *[weigh(who, action, uid, values, view, own) for view in frame.alone])
-        )
 
     # --- records ----------------------------------------------------------------------------
 
@@ -178,7 +159,7 @@ class Sitting:
             verdict = Verdict(allowed=False, determining=(), failed=(), reason=refused)
             is_phi = wanted is None or wanted.is_phi
             return self._ruling(frame, verdict, ignored, key or "", is_phi=is_phi)
-        record = self._known(key, facts, claims)
+        record = self._asking.record(key, facts, claims)
         if asked.level is None:
             return self._change(frame, asked, record, wanted, ignored)
         return self._view(frame, asked, int(asked.level), record, wanted, ignored)
@@ -197,34 +178,18 @@ class Sitting:
             return RECIPIENT_NEEDED
         return None
 
-    def _known(self, key: str | None, facts: PatientRecord | None, claims: Values) -> _Record:
-        kept = self._records.get(key)
-        if kept is not None and kept.facts is facts and not claims:
-            return kept
-        if facts is not None and key is not None:
-            base = {name: value for name, value in facts.known.items() if value is not None}
-        else:
-            # A patient whom the source does not know is one with whom nobody has any business.
-            facts, base = None, dict(self._core.no_patient)
-            if key is not None:
-                base[PATIENT] = EntityUid("Patient", key)
-        if claims:
-            return _Record(key, facts, {**base, **claims})
-        made = self._records[key] = _Record(key, facts, base)
-        return made
-
     def _view(
         self,
         frame: Frame,
         asked: Askable,
         level: int,
-        record: _Record,
+        record: Record,
         wanted: Wanted,
         ignored: tuple[str, ...],
     ) -> Ruling:
         if record.frame is not frame:
             record.frame, record.kept = frame, {}
-        found = self._reach(frame, record, wanted, frame.values, record.kept)
+        found = self._asking.reach(frame, record, wanted, frame.values, record.kept)
         labels, patient = record.labels, record.patient
         key = (wanted, level, labels, patient, *found.values())
         verdict = self._core.verdicts.get(key)
@@ -233,14 +198,25 @@ class Sitting:
             verdict = self._core.keep_verdict(key, made)
         if verdict.allowed:
             return self._ruling(frame, verdict, ignored, record.key, is_phi=wanted.is_phi)
+        return self._less(frame, asked, level, record, wanted, verdict, ignored)
 
+    def _less(
+        self,
+        frame: Frame,
+        asked: Askable,
+        level: int,
+        record: Record,
+        wanted: Wanted,
+        verdict: Verdict,
+        ignored: tuple[str, ...],
+    ) -> Ruling:
         def again(values: Values) -> bool:
-            return self._sees(frame, record, wanted, values, level)
+            return self._asking.sees(frame, record, wanted, values, level)
 
         # Of a patient whom the source does not know the same is worked out, and nothing of it told:
         # the time that an answer takes is to tell nothing either.
         offered = self._offered(frame, asked, verdict, again)
-        if patient == UNKNOWN:
+        if record.patient == UNKNOWN:
             offered = ()
         # It does not depend on the patient, so that it tells nothing of her.
         opened = break_glass(frame.standing, verdict.short)
@@ -250,84 +226,15 @@ class Sitting:
             frame, verdict, ignored, record.key, is_phi=wanted.is_phi, offered=offered
         )
 
-    def _reach(
-        self,
-        frame: Frame,
-        record: _Record,
-        wanted: Wanted,
-        values: Values,
-        kept: dict[str, Reached],
-    ) -> dict[str, Reached]:
-        """The level of every label that counts."""
-        names = (*wanted.labels, *record.labels) if record.labels else wanted.labels
-        found: dict[str, Reached] = {}
-        for name in names:
-            one = kept.get(name)
-            if one is None:
-                own = _Own(_ASKED, {**record.base, "category": self._core.labels[name]})
-                one = kept[name] = self._ladder(frame, values, own)
-            found[name] = one
-        return found
-
-    def _ladder(self, frame: Frame, values: Values, own: Any) -> Reached:
-        weigh, who, whole = self._live.compiled.weigh, frame.who, frame.whole
-        if not frame.alone:
-            return self._core.reached(
-                (
-                    weigh(who, _MASKED, _ASKED, values, whole, own),
-                    weigh(who, _SUMMARY, _ASKED, values, whole, own),
-                    weigh(who, _FULL, _ASKED, values, whole, own),
-                )
-            )
-        views = (whole, *frame.alone)
-        return self._core.reached(
-            tuple(
-                weigh(who, action, _ASKED, values, view, own)
-                for action in LEVEL_ACTIONS
-                for view in views
-            )
-        )
-
-    def _sees(
-        self, frame: Frame, record: _Record, wanted: Wanted, values: Values, level: int
-    ) -> bool:
-        """Whether every label is seen as well as it must be, without asking how well beyond."""
-        if wanted.unlabelled:
-            return False
-        needed = (*wanted.needed(level), *((name, level) for name in record.labels))
-        return all(self._reaches(frame, record, values, name, need) for name, need in needed)
-
-    def _reaches(self, frame: Frame, record: _Record, values: Values, name: str, need: int) -> bool:
-        own: Any = _Own(_ASKED, {**record.base, "category": self._core.labels[name]})
-        weigh, who = self._live.compiled.weigh, frame.who
-        is_given = False
-        for at in range(len(LEVEL_ACTIONS), 0, -1):
-            if at < need and not is_given:
-                return False
-            action = LEVEL_ACTIONS[at - 1]
-            whole = weigh(who, action, _ASKED, values, frame.whole, own)
-            if at <= need and whole.forbids:
-                return False
-            if at >= need and not is_given:
-                is_given = (
-                    bool(whole.permits)
-                    if not frame.alone
-                    else any(
-                        weigh(who, action, _ASKED, values, view, own).permits
-                        for view in frame.alone
-                    )
-                )
-        return is_given
-
     def _change(
         self,
         frame: Frame,
         asked: Askable,
-        record: _Record,
+        record: Record,
         wanted: Wanted,
         ignored: tuple[str, ...],
     ) -> Ruling:
-        found = self._each(frame, asked, record, wanted, frame.values)
+        found = self._asking.each(frame, asked, record, wanted, frame.values)
         key = (wanted, asked.action, record.labels, record.patient, *found.values())
         verdict = self._core.verdicts.get(key)
         if verdict is None:
@@ -335,7 +242,7 @@ class Sitting:
             verdict = self._core.keep_verdict(key, made)
 
         def again(values: Values) -> bool:
-            return may_change(wanted, self._each(frame, asked, record, wanted, values))
+            return may_change(wanted, self._asking.each(frame, asked, record, wanted, values))
 
         offered: tuple[Obligation, ...] = ()
         if not verdict.allowed:
@@ -345,16 +252,6 @@ class Sitting:
         return self._ruling(
             frame, verdict, ignored, record.key, is_phi=wanted.is_phi, offered=offered
         )
-
-    def _each(
-        self, frame: Frame, asked: Askable, record: _Record, wanted: Wanted, values: Values
-    ) -> dict[str, Allowed]:
-        found: dict[str, Allowed] = {}
-        for name in (*wanted.labels, *record.labels):
-            if name not in found:
-                own = _Own(_ASKED, {**record.base, "category": self._core.labels[name]})
-                found[name] = self._decided(frame, asked.action, _ASKED, values, own)
-        return found
 
     # --- what else is said ------------------------------------------------------------------
 
@@ -372,7 +269,14 @@ class Sitting:
         if frame.is_limited and hints.can_help("purpose", verdict, has_grants=granted):
             would = [
                 name
-                for group in hints.others(frame.standing, frame.purpose)
+                for group in hints.others(
+                    frame.standing,
+                    frame.whole.ancestors(frame.who),
+                    LEVEL_ACTIONS if asked.level is not None else (asked.action,),
+                    frame.purpose,
+                    lacks=verdict.lacks,
+                    has_grants=granted,
+                )
                 if again({**values, "purpose": core.framing.purpose(group[0])})
                 for name in group
             ]
@@ -394,7 +298,9 @@ class Sitting:
         return tuple(found)
 
     def _refused(self, frame: Frame, reason: Reason | None, question: Question) -> Ruling:
-        key = patient_key(question.resource.properties) if frame.what == RECORD else None
+        key = (
+            patient_key(question.resource.properties) if question.resource.type == RECORD else None
+        )
         verdict = Verdict(allowed=False, determining=(), failed=(), reason=reason or NO_PERMIT)
         return self._ruling(frame, verdict, frame.ignored, key or "", is_phi=True)
 

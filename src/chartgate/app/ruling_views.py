@@ -65,6 +65,11 @@ class Clocked:
             p.condition() for p in policies if reads_clock(p.condition())
         )
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether any policy asks for the time; grants apart."""
+        return bool(self._conditions)
+
     def bound(self, seen: Seen, grants: Held | None, at_ms: int) -> int:
         """When the first of them, or of the person's grants, may answer otherwise."""
         own = () if grants is None else tuple(p.condition() for p in grants.policies.values())
