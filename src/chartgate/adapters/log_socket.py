@@ -57,6 +57,8 @@ MAX_UNDER_WAY: Final = 4 << 20
 _SMALL: Final = 64
 """What a request counts for beside its entries."""
 MAX_CALLERS: Final = 256
+MAX_STRANGERS: Final = 64
+"""Callers of other users: they cannot take the places of our own."""
 MAX_UNREAD: Final = 256 << 10
 _GREETING_SECONDS: Final = 10.0
 _GRACE_SECONDS: Final = 1.0
@@ -123,7 +125,7 @@ class _Caller(asyncio.Protocol):
         self._log = house.log
         self._frames = Frames()
         self._admission: Admission | None = None
-        self._is_own = False
+        self.is_own = False
         self._is_waiting = False
         self._is_finishing = False
         self._under_way = 0
@@ -138,10 +140,14 @@ class _Caller(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=MAX_UNREAD)
         house = self._house
         house.callers.add(self)
-        self._is_own = peer_uid(transport.get_extra_info("socket")) in {geteuid(), 0}
-        if (not self._is_own and house.door is None) or len(house.callers) > MAX_CALLERS:
-            reason = "too many callers" if self._is_own else "a caller of another user"
-            _logger.warning("log socket: refused %s", reason)
+        self.is_own = peer_uid(transport.get_extra_info("socket")) in {geteuid(), 0}
+        alike = sum(caller.is_own == self.is_own for caller in house.callers)
+        if not self.is_own and house.door is None:
+            _logger.warning("log socket: refused a caller of another user")
+            self._transport.abort()
+            return
+        if alike > (MAX_CALLERS if self.is_own else MAX_STRANGERS):
+            _logger.warning("log socket: refused one caller too many")
             self._transport.abort()
             return
         self._deadline = self._loop.call_later(_GREETING_SECONDS, self._transport.abort)
@@ -201,7 +207,7 @@ class _Caller(asyncio.Protocol):
             self._turn_away(Refused(f"the log socket speaks version {VERSION}, not {hello.v}"))
         elif hello.kind == "app":
             self._wait_for(self._greet_app(hello.token))
-        elif not self._is_own:
+        elif not self.is_own:
             self._turn_away(Refused("another user is heard as an application alone"))
         else:
             try:
