@@ -231,8 +231,6 @@ async def test_a_forged_grant_is_an_alarm_and_gives_nothing(
         forge(numbers[0], texts[0], None, None)
         forge(numbers[1], texts[1], entry, proof)
         forge(numbers[2], honest.policy, entry, proof)
-    for _ in range(3):
-        gate.wait_for(lambda e: isinstance(e, Alarm) and e.what == "forged_grant", before)
     await until(
         lambda: (
             sum(isinstance(e, Alarm) and e.what == "forged_grant" for _, e in gate.events(before))
@@ -354,7 +352,7 @@ async def test_a_node_that_lost_its_link_decides_nothing(gate: Any, patient: str
 def test_nothing_is_filed_that_nobody_recorded(control: ControlPlane) -> None:
     make(control, "node_unfiled")
     people = control.snapshot().persons
-    end = datetime.now(UTC) + timedelta(hours=1)
+    end = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
     number = new_grant_id()
 
     def failing(_: GrantStep) -> Sealed:
@@ -370,7 +368,7 @@ def test_nothing_is_filed_that_nobody_recorded(control: ControlPlane) -> None:
             grant_id=number,
             policy=grant_text(number, "node_unfiled", LABS, since=datetime.now(UTC), until=end),
             since=datetime.now(UTC),
-            until=end.replace(microsecond=0),
+            until=end,
             reason="x",
             at=datetime.now(UTC),
         )
