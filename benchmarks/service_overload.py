@@ -130,7 +130,7 @@ def run(directory: Path, seconds: float) -> dict[str, Any]:
 
 # --- the plot --------------------------------------------------------------------------------
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP = 760, 470, 70, 24, 64
+WIDTH, HEIGHT, LEFT, RIGHT, TOP = 760, 490, 70, 24, 84
 PANE = 140
 INK, FAINT, GOOD, BAD, LATE = "#1f2933", "#d5dbe1", "#0b7285", "#c2410c", "#5b3fa0"
 
@@ -186,7 +186,7 @@ def plot(out: dict[str, Any]) -> str:
 
 
 def _grid(top: int, full: float, words: str, rows: list[dict[str, float]], across: Any) -> str:
-    step = _round_step(full / 4)
+    step = _round_step(full / 5)
     parts = [
         (
             f'<text x="{LEFT - 58}" y="{top + PANE / 2:.0f}" transform="rotate(-90 {LEFT - 58} '

@@ -22,8 +22,10 @@ Answering = asyncio.Task[tuple[int, bytes]]
 _WEIGHT: Final = 0.1
 _FIRST_PER_BYTE: Final = 0.1e-6
 """Seconds that a byte of question costs, before it is known here."""
-_FEW: Final = 64
-"""As many may wait for the log, however slow its disk is."""
+_FEW: Final = 128
+"""As many may wait for the log, however slow its disk is …"""
+_LITTLE: Final = 64 << 10
+"""… and so many bytes of questions for their turn, however slow the machine is."""
 _HOPELESS: Final = 10
 """So many times the longest wait: the estimate was wrong, or the machine stood still."""
 
@@ -71,7 +73,8 @@ class Turns:
             return True
         if now - self._waiting[0].arrived > _HOPELESS * self._limits.queue_seconds:
             return False
-        return self._weight * self._per_byte <= self._limits.queue_seconds
+        weight = self._weight
+        return weight <= _LITTLE or weight * self._per_byte <= self._limits.queue_seconds
 
     def enter(self, ticket: Ticket) -> None:
         """Wait for one's turn; whoever comes when nothing else is to be done has it at once."""

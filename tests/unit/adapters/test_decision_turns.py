@@ -68,17 +68,17 @@ async def test_nobody_is_let_in_who_would_wait_too_long():
 
 
 async def test_nobody_is_let_in_while_the_log_is_behind_or_too_many_wait_for_it():
-    queue = turns(replace(DEFAULT, in_flight=100))
+    queue = turns(replace(DEFAULT, in_flight=200))
     long_ago = perf_counter() - 1
-    for number in range(63):
+    for number in range(127):
         queue.under_way[number] = long_ago
     assert queue.admits(perf_counter())  # a few may wait for a slow disk
-    queue.under_way[63] = perf_counter()
+    queue.under_way[127] = perf_counter()
     assert not queue.admits(perf_counter())
-    for number in range(63):
+    for number in range(127):
         del queue.under_way[number]
     assert queue.admits(perf_counter())
-    for number in range(100):
+    for number in range(200):
         queue.under_way[number] = perf_counter()
     assert not queue.admits(perf_counter())
 
