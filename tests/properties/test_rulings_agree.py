@@ -271,6 +271,43 @@ def _told(ruling: Any) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+_NURSE_IN_WEST = (
+    'permit (principal in Role::"nurse", action == Action::"{}", resource) '
+    'when {{ principal.departments.contains(Department::"west") }};'
+)
+_NOT_BOTH = (
+    "forbid (principal, action, resource) "
+    'when { principal in Role::"nurse" && principal in Role::"clerk" };'
+)
+
+
+@pytest.mark.parametrize("action", [*VIEW_ACTIONS.values(), "update"])
+@pytest.mark.parametrize(
+    ("texts", "places", "expected"),
+    [
+        ([_NURSE_IN_WEST], ("east", "west"), False),
+        ([_NURSE_IN_WEST], ("west", "east"), True),
+        ([_NURSE_IN_WEST, _NOT_BOTH], ("west", "east"), False),
+    ],
+)
+def test_a_permit_is_of_one_assignment_and_a_forbid_of_them_all(
+    action: str, texts: list[str], places: tuple[str, str], expected: bool
+) -> None:
+    version = made([t.format(action) if t is _NURSE_IN_WEST else t for t in texts])
+    held = [Assignment(r, p, BEGIN, None) for r, p in zip(("nurse", "clerk"), places, strict=True)]
+    people = {"me": Person("u1", "me", "Me", True, tuple(held))}
+    facts = PatientRecord(
+        {"patient": EntityUid("Patient", "7"), "departments": CedarSet.of(())}, ()
+    )
+    for data_map in (MAP, None):
+        rulings = Rulings(version, PersonStandings(people, version.roles), data_map=data_map)
+        said: dict[str, Any] = {"category": "labs"}
+        if data_map is not None:
+            said["patient"] = "7"
+        question = Question(Subject("User", "me"), Action(action), Resource("Record", "r", said))
+        assert rulings.rule(question, EVERYTHING, facts, AT_MS).allowed is expected
+
+
 @given(
     texts=st.lists(policy_texts(), min_size=1, max_size=8),
     held=st.lists(_assignments, min_size=0, max_size=3, unique=True),
