@@ -73,7 +73,6 @@ def _levels(out: Console, title: str, levels: Mapping[str, Any]) -> None:
         table.add_row(plain(str(name)), Text(text, style=_LEVEL_STYLES.get(text, "")), shown)
     out.print()
     out.print(table)
-    out.print()
 
 
 def obligations(found: object) -> Iterable[str]:

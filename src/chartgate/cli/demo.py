@@ -78,7 +78,8 @@ async def _serve(
             sys.stdout.flush()
         else:
             sheet.show(out, steps.seconds)
-        await decisions.ready()
+            await decisions.ready()
+            out.print(f"The decision service answers since {steps.seconds:.1f} s.")
         await ended.wait()
 
 

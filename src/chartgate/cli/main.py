@@ -14,10 +14,11 @@ from typing import Annotated
 import typer
 
 import chartgate
-from chartgate.cli import ask, explaining
+from chartgate.cli import ask, explaining, serve
 from chartgate.cli.audit import audit_app
 from chartgate.cli.options import JsonOption, StateOption, told
 from chartgate.cli.policy import policy_app
+from chartgate.cli.service import service_app
 
 DEBUG = "CHARTGATE_DEBUG"
 
@@ -34,8 +35,10 @@ app = typer.Typer(
 )
 app.add_typer(policy_app)
 app.add_typer(audit_app)
+app.add_typer(service_app)
 explaining.add_to(app)
 ask.add_to(app)
+serve.add_to(app)
 
 
 def _version(asked: bool) -> None:
