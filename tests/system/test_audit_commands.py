@@ -330,7 +330,7 @@ async def test_following_prints_what_comes_until_policy_ends_it(world: World) ->
 def test_a_torn_tail_found_on_the_way_is_recorded_before_the_question(world: World) -> None:
     (wal,) = world.state.log_dir.glob("wal-*.log")
     with wal.open("ab") as file:
-        file.write(b"\0" * 9)
+        file.write(b"\xc9WL\2\0\0\0\7\7")  # how a frame begins
     assert world.run("tail").exit_code == 0
     recovered, asked = world.events()[-2:]
     assert isinstance(recovered, Recovered)
