@@ -16,6 +16,7 @@ import typer
 import chartgate
 from chartgate.cli import ask, explaining, serve
 from chartgate.cli.audit import audit_app
+from chartgate.cli.grant import grant_app
 from chartgate.cli.options import JsonOption, StateOption, told
 from chartgate.cli.policy import policy_app
 from chartgate.cli.service import service_app
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(policy_app)
 app.add_typer(audit_app)
 app.add_typer(service_app)
+app.add_typer(grant_app)
 explaining.add_to(app)
 ask.add_to(app)
 serve.add_to(app)
