@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 PEOPLE = (
     "mwelby", "nadams", "rpatel", "bcoder", "pofficer", "bclinician", "researcher", "annself",
 )  # fmt: skip
-ASKING = ("mwelby", "nadams", "rpatel", "researcher", "annself")
+ASKING = ("nadams", "rpatel", "researcher")
 
 _TYPES: dict[str, Any] = {
     "bigint": sa.BigInteger,
@@ -148,14 +148,16 @@ def told(ask: Callable[[Session], Any], session: Session) -> Any:
 def test_every_table_shows_a_person_what_the_gateway_shows_her(
     name: str, engine: sa.Engine, through_gateway: Any
 ) -> None:
-    shown = 0
+    shown, at = 0, PEOPLE.index(name)
+    # One sees every table, seven every other one: each table is seen by four or five.
+    tables = list(TABLE.values()) if at < 1 else list(TABLE.values())[at % 2 :: 2]
     with (
         acting_as(name),
         ProtectedSession(engine) as ours,
         Session(through_gateway(name)) as theirs,
     ):
-        for table in TABLE.values():
-            asked = sa.select(table).order_by(*table.primary_key).limit(120)
+        for table in tables:
+            asked = sa.select(table).order_by(*table.primary_key).limit(60)
             mine = ours.execute(asked).all()
             assert mine == theirs.execute(asked).all(), table.name
             shown += len(mine)
