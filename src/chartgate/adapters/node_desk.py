@@ -83,9 +83,14 @@ class AnswerDesk:
 
     async def answer(self, asked: Asked, caller: Caller) -> Answered:
         """Decide, record, answer. Raises ``NodeNotReady`` or ``LogUnavailable``: nothing is told."""
-        if not asked.questions:
-            raise ValueError("a request asks something")
-        facts = await self._facts_of(asked.questions)
+        source = self._facts()
+        facts = _NO_FACTS
+        if source is not None:
+            keys = patients_of(self._ready().rulings, asked.questions)
+            if len(keys) == 1 and source.knows(keys[0]):
+                facts = {keys[0]: source.peek(keys[0])}
+            elif keys:
+                facts = await _fetched(source, keys)
         if not self._turn.is_open:
             await self._turn.wait()
         self._check_ready()
@@ -172,7 +177,7 @@ class AnswerDesk:
 
     def _check_ready(self) -> None:
         found = self._readiness()
-        if not found:
+        if found.reasons:
             raise NodeNotReady("; ".join(found.reasons))
 
     async def _facts_of(self, questions: Sequence[Question]) -> Facts:
@@ -180,15 +185,7 @@ class AnswerDesk:
         if source is None:
             return _NO_FACTS
         keys = patients_of(self._ready().rulings, questions)
-        if not keys:
-            return _NO_FACTS
-        now = time.monotonic()
-        if len(keys) == 1 and source.knows(keys[0], now):
-            return {keys[0]: source.peek(keys[0], now)}
-        try:
-            return await source.get_many(keys)
-        except FactsUnavailable as exc:
-            raise NodeNotReady(str(exc)) from exc
+        return await _fetched(source, keys) if keys else _NO_FACTS
 
     async def _many(
         self, rulings: Rulings, asked: Asked, caller: Caller, facts: Facts, at_ms: int
@@ -207,6 +204,13 @@ class AnswerDesk:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
         return found
+
+
+async def _fetched(source: FactsSource, keys: Sequence[str]) -> Facts:
+    try:
+        return await source.get_many(keys)
+    except FactsUnavailable as exc:
+        raise NodeNotReady(str(exc)) from exc
 
 
 def _is_late(began: float, page: Page, chunk: Chunk) -> bool:

@@ -7,6 +7,8 @@ and says where.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from chartgate.app.authzen_search import Found
 from chartgate.app.question import Question
 from chartgate.app.ruling import Ruling
@@ -52,16 +54,14 @@ _LAST = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Which application asks, and how it came: ``https``, ``unix`` or ``embedded``."""
 
     service: Service
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """One request: its questions in order, and what it is called in the log."""
 
     questions: tuple[Question, ...]
@@ -71,8 +71,7 @@ class Asked:
     """Trace id of W3C Trace Context."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """Rulings that are on record; fewer than the questions where the semantic ended the batch."""
 
     rulings: tuple[Ruling, ...]
@@ -84,8 +83,7 @@ class Answered:
     """Of the control plane, as it was known here when this was decided."""
 
 
-@dataclass(frozen=True, slots=True)
-class Searched:
+class Searched(msgspec.Struct, frozen=True):
     """One page of a search that is on record."""
 
     found: Found

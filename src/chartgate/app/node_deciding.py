@@ -19,9 +19,12 @@ from chartgate.model.service import Scope
 Facts = Mapping[str, PatientRecord | None]
 
 
-def patients_of(rulings: Rulings, questions: Iterable[Question]) -> list[str]:
+def patients_of(rulings: Rulings, questions: Sequence[Question]) -> list[str]:
     """Keys of the patients whose facts the questions need, each once."""
     patient_of = rulings.patient_of
+    if len(questions) == 1:
+        key = patient_of(questions[0])
+        return [] if key is None else [key]
     return list(dict.fromkeys(key for q in questions if (key := patient_of(q)) is not None))
 
 
@@ -59,7 +62,7 @@ def entries(
 ) -> tuple[bytes, ...]:
     """What is to be in the log before the rulings are told."""
     return evaluation_events(
-        list(zip(asked.questions, rulings, strict=False)),
+        [*zip(asked.questions, rulings, strict=False)],
         at=at,
         node=node,
         service=caller.service.uid,
