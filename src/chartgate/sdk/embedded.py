@@ -9,7 +9,10 @@ only when the node's one log writer has acknowledged the entry (45 CFR 164.312(b
 has lost the control plane for 15 s, or the writer, is told no.
 
 It is for the hospital's own applications: whoever runs the engine holds the people and the policies in
-memory, and reads the patients' attributes from the source.
+memory, and reads the patients' attributes from the source. One that runs as a user of its own, as it
+should, comes to the log by the door for applications (``log_socket``): it is held to its own account
+there and holds no key of the log's tokens. One that runs as the node's own user, as beside the demo,
+could read those keys anyway, and is taken for a part of the node.
 """
 
 import asyncio
@@ -60,7 +63,7 @@ class AsyncEmbedded(AsyncChartgate):
     """For asyncio; use ``async with``, or ``await start()`` and ``close()``. One per event loop.
 
     ``state``: the instance's folder. ``token`` or ``token_file``: the account of the application.
-    ``log_socket``: where the log's writer listens for applications, if not in that folder.
+    ``log_socket``: where the log's writer listens for applications that run as another user.
     ``folder``: where it keeps which version it last obeyed (one per application).
     """
 
@@ -191,11 +194,14 @@ class _Engine:
             raise Misused("the engine is started already")
         state = State(default_root() if self._root is None else Path(self._root))
         instance = state.instance()
+        is_own = self._log_socket is None and state.root.stat().st_uid == os.geteuid()
         path = state.log_socket if self._log_socket is None else Path(self._log_socket)
         name = f"{instance.node}/app-{self._name}-{os.getpid()}"
         try:
             log = await self._stack.enter_async_context(
-                RemoteLog(path, kind="app", token=self._token.value())
+                RemoteLog(path)
+                if is_own
+                else RemoteLog(path, kind="app", token=self._token.value())
             )
             node = await self._stack.enter_async_context(
                 Node(
@@ -203,8 +209,8 @@ class _Engine:
                     instance,
                     name,
                     TimedLog(log, _watch.get),
-                    Keys(),
-                    own_events=False,
+                    None if is_own else Keys(),
+                    own_events=is_own,
                     folder=None if self._folder is None else Path(self._folder),
                 )
             )

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from chartgate.demo.applications import Decisions
+from chartgate.sdk import Chartgate, Record, beside
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -27,6 +30,12 @@ class Service:
     """Patients with the label ``protected_person``."""
 
 
+def answering(state: Path) -> None:
+    """Returns once the decision service answers: it starts beside the gate."""
+    with Chartgate(**beside(state), timeout=30) as gate:
+        gate.decide("nadams", "view", Record(category="technical"), strict=True)
+
+
 @pytest.fixture(scope="session")
 def service(
     tmp_path_factory: pytest.TempPathFactory,
@@ -35,7 +44,8 @@ def service(
 ) -> Iterator[Service]:
     root = tmp_path_factory.mktemp("sdk")
     load_hospital(root, patients=120)
-    with open_gate(root, decisions=0) as gate:
+    with open_gate(root, decisions=Decisions(0)) as gate:
+        answering(gate.state.root)
         with gate.admin() as link:
             treated = link.execute(
                 "SELECT DISTINCT patient_id::text FROM encounter WHERE department = 'cardiology' "
