@@ -15,6 +15,7 @@ from typing import Any
 from chartgate.demo import tour
 from chartgate.demo.applications import Decisions
 from chartgate.demo.check_rules import Check, Findings, examine
+from chartgate.demo.check_service import RULES
 from chartgate.demo.check_visit import Answer, Visitor
 from chartgate.demo.run import Prepared, serving
 
@@ -70,7 +71,8 @@ def _visit(
         for question in (*layout.tries, *layout.further):
             answers = {name: visitor.ask(question.sql) for name, visitor in visitors.items()}
             sights.append(Sight(question.title, question.sql, tour.MAIN, tuple(_table(answers))))
-        checks = examine(Findings(ready, port, layout, tour.subject(ready), visitors, progress))
+        found = Findings(ready, port, layout, tour.subject(ready), visitors, progress)
+        checks = examine(found, RULES)
     finally:
         for visitor in visitors.values():
             visitor.leave()

@@ -23,7 +23,9 @@ from chartgate.demo.run import Prepared
 
 _SECONDS = 60
 _EVENT = re.compile(r"\(event (\d+)\)")
-_OURS = ("CHARTGATE_STATE", "CHARTGATE_PERSON", "CHARTGATE_PASSWORD")
+_OURS = (
+    "CHARTGATE_STATE", "CHARTGATE_PERSON", "CHARTGATE_PASSWORD", "CHARTGATE_PASSWORD_FILE",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def by_psql(ready: Prepared, port: int, username: str, statement: str) -> list[l
     )
     done = subprocess.run(  # noqa: S603 (psql, no shell)
         [str(program), where, "-X", "-w", "-A", "-t", "-F", "\x1f", "-c", statement],
-        env={**_environment(), "PGPASSFILE": str(ready.state.passfile)},
+        env={**environment(), "PGPASSFILE": str(ready.state.passfile)},
         capture_output=True,
         encoding="utf-8",
         timeout=_SECONDS,
@@ -158,7 +160,7 @@ def audit(ready: Prepared, *arguments: str, state: Path | None = None) -> AuditA
     command = [sys.executable, "-P", "-m", "chartgate", "audit", *arguments, "--json"]
     done = subprocess.run(  # noqa: S603 (this program, no shell)
         [*command, "--state", str(state or ready.state.root)],
-        env=_environment(),
+        env=environment(),
         capture_output=True,
         encoding="utf-8",
         timeout=_SECONDS,
@@ -167,8 +169,16 @@ def audit(ready: Prepared, *arguments: str, state: Path | None = None) -> AuditA
     try:
         report = json.loads(done.stdout) if done.stdout.strip() else {}
     except ValueError:
-        report = {}
+        report = {"events": _lines(done.stdout)}
     return AuditAnswer(done.returncode, report, done.stderr.strip())
+
+
+def _lines(text: str) -> list[Any]:
+    """What says one thing a line (``tail``)."""
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+        return []
 
 
 def truth(ready: Prepared, statement: str, arguments: Sequence[object] = ()) -> list[Any]:
@@ -177,7 +187,8 @@ def truth(ready: Prepared, statement: str, arguments: Sequence[object] = ()) -> 
         return connection.execute(statement.encode(), arguments).fetchall()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Ours, without what would lead libpq or our commands elsewhere."""
     kept = {
         name: value
         for name, value in os.environ.items()
