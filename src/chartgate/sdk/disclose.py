@@ -94,7 +94,7 @@ def _shown(
             if isinstance(label, Nested):
                 seen = seen or (value is not _NOTHING and bool(value))
             elif isinstance(label, Label):
-                seen = seen or level > Disclosure.WITHHELD
+                seen = seen or value is not _NOTHING
         if value is not _NOTHING:
             out[name] = value
         elif withheld == "none" or name in keys:

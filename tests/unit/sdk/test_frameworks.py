@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from chartgate.app.ruling import Obligation, Reason
-from chartgate.sdk import KEY, Decision, Label, Record, disclosed
+from chartgate.sdk import KEY, Decision, Label, Labels, Record, disclosed, keep
 from chartgate.sdk import flask as for_flask
 from chartgate.sdk.asked import ask, ask_async, current, identify
 from chartgate.sdk.decision import unavailable
@@ -36,6 +36,7 @@ from chartgate.sdk.disclose import disclose
 from chartgate.sdk.errors import Misused
 from chartgate.sdk.fastapi import disclosed_response, protect
 from chartgate.sdk.guard import of, public
+from chartgate.sdk.routes import routes_of
 from chartgate.sdk.starlette import ChartgateMiddleware, require, required
 from chartgate.sdk.testing import LocalPatient, LocalPolicy, Routes, person, watching
 
@@ -300,7 +301,76 @@ def django_urls() -> list[Any]:
         django_path("more/later", later),
         django_path("health", health),
         django_path("forgotten", forgotten),
+        *rest_urls(),
     ]
+
+
+def rest_urls() -> list[Any]:
+    """The same with Django REST framework."""
+    from rest_framework import generics, serializers
+
+    from chartgate.sdk.drf import Disclosed, allowed
+
+    class Results(Disclosed, serializers.Serializer):  # type: ignore[misc]
+        labels = Labels.of(
+            {"id": KEY, "potassium": Label("labs", summary=keep), "note": "sud_part2"},
+            patient="patient",
+            row="labs",
+            also=lambda one: one.also,
+        )
+        id = serializers.IntegerField()
+        potassium = serializers.FloatField()
+        note = serializers.CharField()
+        unlabelled = serializers.CharField()
+
+    about = of("patient", labels=Results.labels, also=["sud_part2"])
+
+    class ResultsOf(generics.ListAPIView):  # type: ignore[misc]
+        permission_classes = (allowed("view", about, partial=True),)
+        serializer_class = Results
+
+        def get_queryset(self) -> Any:
+            return RESULTS
+
+    class OneResult(generics.RetrieveAPIView):  # type: ignore[misc]
+        permission_classes = (
+            allowed(
+                "view",
+                about=lambda one: Results.labels.record(one.patient, also=["sud_part2"]),
+                partial=True,
+            ),
+        )
+        serializer_class = Results
+
+        def get_object(self) -> Any:
+            found = RESULTS[self.kwargs["number"]]
+            self.check_object_permissions(self.request, found)
+            return found
+
+    class Unasked(generics.ListAPIView):  # type: ignore[misc]
+        serializer_class = Results
+
+        def get_queryset(self) -> Any:
+            return RESULTS
+
+    return [
+        django_path("rest/<str:patient>/results", ResultsOf.as_view()),
+        django_path("rest/results/<int:number>", OneResult.as_view()),
+        django_path("rest/unasked", Unasked.as_view()),
+    ]
+
+
+@dataclass(frozen=True)
+class Result:
+    id: int
+    potassium: float
+    note: str = "of a programme"
+    patient: str = "17"
+    also: tuple[str, ...] = ()
+    unlabelled: str = "x"
+
+
+RESULTS = [Result(1, 4.2), Result(2, 5.9, also=("sud_part2",)), Result(3, 4.0, patient="18")]
 
 
 class Django:
@@ -311,6 +381,7 @@ class Django:
                 SECRET_KEY="of a test",
                 ROOT_URLCONF="chartgate_django_urls",
                 MIDDLEWARE=["chartgate.sdk.django.ChartgateMiddleware"],
+                REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": [], "UNAUTHENTICATED_USER": None},
                 DEFAULT_CHARSET="utf-8",
                 CHARTGATE={"gate": DJANGO_GATE, "subject": by_header},
             )
@@ -476,14 +547,16 @@ def test_the_applications_own_test_finds_what_is_missing(app: App, routes: Route
     assert len(said) == 1
     assert said.pop().endswith("/forgotten answered without asking Chartgate")
     never = [line.split()[1] for line in lines if line.endswith("was never seen to answer")]
+    never = [path for path in never if not path.startswith("/rest/")]
     assert len(never) == 3
     assert never[0].startswith("/patients/")
     assert [path.rpartition("/")[2] for path in never[1:]] == ["threaded", "later"]
     app("/patients/17", "mwelby")
     app("/more/threaded", "mwelby")
     app("/more/later", "mwelby")
+    rest = tuple(str(route) for route in routes_of(app.routes()) if "/rest/" in str(route))
     with pytest.raises(AssertionError) as caught:
-        routes.check(app.routes())
+        routes.check(app.routes(), but=rest)
     assert "never" not in str(caught.value)
 
 
@@ -562,3 +635,36 @@ def test_a_check_names_a_parameter_of_its_route() -> None:
 def test_outside_of_a_request_nobody_asks() -> None:
     with pytest.raises(Misused, match="middleware"):
         ask("view", Record(patient="17", category="labs"))
+
+
+# --- Django REST framework ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def rest() -> Django:
+    return Django(asynchronous=False)
+
+
+def test_a_list_shows_the_rows_and_fields_that_she_may_see(rest: Django) -> None:
+    RESULTS[2:] = []  # of one patient
+    try:
+        # Of what is masked for her a number has no form, so that of the second nothing is left.
+        assert told(rest("/rest/17/results", "mwelby")) == [{"id": 1, "potassium": 4.2}]
+        assert rest("/rest/17/results", "rpatel").status_code == 403
+        assert rest("/rest/17/results").status_code == 401
+    finally:
+        RESULTS[2:] = [Result(3, 4.0, patient="18")]
+
+
+def test_a_list_with_somebody_elses_row_shows_nothing(rest: Django) -> None:
+    assert rest("/rest/17/results", "mwelby").status_code == 500
+
+
+def test_an_object_is_asked_about_by_itself(rest: Django) -> None:
+    assert told(rest("/rest/results/0", "mwelby")) == {"id": 1, "potassium": 4.2}
+    assert rest("/rest/results/0", "oncdoc").status_code == 403
+    assert rest("/rest/results/2", "mwelby").status_code == 403  # there is no such patient
+
+
+def test_a_serializer_without_a_decision_shows_nothing(rest: Django) -> None:
+    assert rest("/rest/unasked", "mwelby").status_code == 500
