@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chartgate.app.authzen_search import (
-    ActionSearch,
     AnySearch,
     Found,
     ResourceSearch,
@@ -45,8 +44,7 @@ def question_of(query: AnySearch) -> Question:
         case ResourceSearch(subject, action, resource, context):
             wanted = Resource(resource.type, "", resource.properties)
             return Question(subject, action, wanted, context)
-        case ActionSearch(subject, resource, context):
-            return Question(subject, Action(""), resource, context)
+    return Question(query.subject, Action(""), query.resource, query.context)
 
 
 def needs_patients(rulings: Rulings, query: AnySearch, question: Question) -> bool:
@@ -64,13 +62,21 @@ def chunks(
 ) -> Iterator[Chunk]:
     """The results of a search that needs no patients but the one it names."""
     after = sought.page.after or ""
-    match sought.query:
-        case SubjectSearch():
-            return subjects(rulings, question, scope, facts, at_ms, after=after)
-        case ResourceSearch():
-            return resources(rulings, question, scope, at_ms, after=after)
-        case ActionSearch(subject, resource, context):
-            return actions(rulings, subject, resource, context, scope, facts, at_ms, after=after)
+    query = sought.query
+    if isinstance(query, SubjectSearch):
+        return subjects(rulings, question, scope, facts, at_ms, after=after)
+    if isinstance(query, ResourceSearch):
+        return resources(rulings, question, scope, at_ms, after=after)
+    return actions(
+        rulings,
+        query.subject,
+        query.resource,
+        query.context,
+        scope,
+        facts,
+        at_ms,
+        after=after,
+    )
 
 
 async def record_chunks(
@@ -150,19 +156,15 @@ def entries(
     first = told[0].ruling if told else None
     persons: list[str] = []
     patients: list[str] = []
-    match sought.query:
-        case SubjectSearch():
-            what = "subject"
-            persons = [r.ruling.person for r in told if r.ruling is not None and r.ruling.person]
-            person = ""
-        case ResourceSearch():
-            what = "resource"
-            if question.resource.type == RECORD:
-                patients = [r.id for r in told]
-            person = _uid(rulings, question, at_ms)
-        case ActionSearch():
-            what = "action"
-            person = _uid(rulings, question, at_ms)
+    what, person = "action", ""
+    if isinstance(sought.query, SubjectSearch):
+        what = "subject"
+        persons = [r.ruling.person for r in told if r.ruling is not None and r.ruling.person]
+    else:
+        person = _uid(rulings, question, at_ms)
+    if isinstance(sought.query, ResourceSearch):
+        what = "resource"
+        patients = [r.id for r in told] if question.resource.type == RECORD else []
     return search_events(
         at=at,
         node=node,
