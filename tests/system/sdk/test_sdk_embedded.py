@@ -6,11 +6,21 @@ import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pytest
 
+from chartgate.adapters.keys import KeyStore, TokenKeys
+from chartgate.adapters.log_admission import AppDoor
+from chartgate.adapters.log_reader import LogReader
+from chartgate.adapters.log_service import LogService
+from chartgate.adapters.service_accounts import digest_of
+from chartgate.adapters.state import State
+from chartgate.app.evaluation_events import CachedTokens
+from chartgate.app.tokens import PATIENT, PatientTokens
+from chartgate.model.event import Evaluation, decode
 from chartgate.sdk import AsyncChartgate, Chartgate, Decision, Record
 from chartgate.sdk.beside import beside
 from chartgate.sdk.embedded import AsyncEmbedded, Embedded
@@ -143,6 +153,45 @@ async def test_a_decision_is_on_record_before_it_is_told(service: Any) -> None:
     assert event.items[0].patient in service.gate.tokens([key])
     assert timing.decide > 0
     assert timing.record > 0
+
+
+async def test_an_application_of_another_user_comes_by_its_own_door(
+    service: Any, tmp_path: Path
+) -> None:
+    """It holds no key of the log's tokens: the writer makes them of what it says."""
+    state, key = State(tmp_path), service.cardiology[0]
+    state.create()
+    instance = service.gate.state.instance()
+    tokens = PatientTokens(TokenKeys(KeyStore(state.keys_dir), create=True), instance.source)
+
+    async def verify(text: str) -> str | None:
+        def found() -> str | None:
+            with service.gate.control() as control, control.change() as cursor:
+                row = cursor.execute(
+                    "SELECT service_uid FROM service_token WHERE digest = %s", [digest_of(text)]
+                ).fetchone()
+            return None if row is None else str(row[0])
+
+        return await asyncio.to_thread(found)
+
+    door = AppDoor(verify, CachedTokens(tokens))
+    arguments = {
+        **beside(service.state, over="embedded"),
+        "log_socket": state.log_socket,
+        "folder": tmp_path / "app",
+    }
+    (tmp_path / "app").mkdir()
+    async with (
+        LogService(state, instance.node, instance.origin, door=door),
+        AsyncEmbedded(**arguments, name="elsewhere") as gate,
+    ):
+        decision = await gate.decide("nadams", "view", Record(patient=key, category="labs"))
+        assert decision.allowed
+        assert decision.audit_index is not None
+        entries = dict(LogReader(state.log_dir).entries(decision.audit_index))
+    event = decode(entries[decision.audit_index])
+    assert isinstance(event, Evaluation)
+    assert event.items[0].patient in tokens.all_years(PATIENT, key)
 
 
 async def test_a_token_that_is_nobodys_decides_nothing(service: Any) -> None:
