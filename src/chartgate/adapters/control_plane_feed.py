@@ -15,6 +15,7 @@ who may speak to the database but changed nothing, and is told (``on_forged``).
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Self
 
@@ -161,7 +162,7 @@ class ControlPlaneFeed:
                 self._on_forged("a notification came from the control plane without a change")
 
     async def _compare(self, connection: psycopg.AsyncConnection) -> None:
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = time.monotonic()
         async with asyncio.timeout(self._sweep_seconds):
             epoch, mark = await read_head(connection)
         before = self._snapshot
@@ -172,7 +173,7 @@ class ControlPlaneFeed:
                 async with asyncio.timeout(self._sweep_seconds):
                     fresh = await read_since(connection, before)
             if fresh is None:
-                asked_at = asyncio.get_running_loop().time()
+                asked_at = time.monotonic()
                 async with asyncio.timeout(LOAD_SECONDS):
                     fresh = await asyncio.to_thread(read_apart, self._conninfo)
             self._snapshot = fresh

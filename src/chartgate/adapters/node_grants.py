@@ -146,6 +146,8 @@ class GrantKeeper:
         self._in_force.end(found.keys() - good.keys())
         for words in refused[:_MOST_ALARMS]:
             self._alarmed("forged_grant", words)
+        if (more := len(refused) - _MOST_ALARMS) > 0:
+            self._alarmed("forged_grant", f"{more} more grants are refused")
 
     def _drop_expired(self) -> None:
         """They allow nothing any more; this is about room."""

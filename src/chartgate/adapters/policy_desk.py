@@ -158,8 +158,7 @@ class PolicyDesk(Desk):
 
     def _may(self, person: Person, step: Step, subject: str, content: str) -> None:
         """Raise ``PolicyRefused``, recorded, unless the policies in force allow her the step."""
-        people = self._people().persons.values()
-        current = next((p for p in people if p.uid == person.uid), None)  # names may change hands
+        current = self._people().person_of(person.uid)  # names may change hands
         if self._decide(current, (RULES[step].permission,), "")[0]:
             return
         reason = f"policy does not let this person {_WORDS[RULES[step].permission]}"
@@ -232,8 +231,7 @@ class PolicyDesk(Desk):
 
     def _check_approval_stands(self, shelf: Shelf, content: str) -> None:
         approver = shelf.versions[content].approver
-        people = self._people()
-        found = next((p for p in people.persons.values() if p.uid == approver), None)
+        found = self._people().person_of(approver)
         if not self._decide(found, (RULES[Step.APPROVED].permission,), "")[0]:
             raise IllegalStep(
                 f"who approved {content[:12]} may no longer approve: it needs another approval"
