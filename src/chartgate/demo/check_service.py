@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from chartgate.demo.applications import ADMINISTRATOR, ASKER
 from chartgate.demo.check_rules import Findings, Outcome
-from chartgate.demo.check_visit import audit, environment
+from chartgate.demo.check_visit import Visitor, audit, environment
 
 _SECONDS: Final = 20
 _CUT_SECONDS: Final = 1.0
@@ -77,10 +77,13 @@ def _application_is_told_what_the_gate_shows(f: Findings) -> Outcome:
     told = {}
     for name in f.visitors:
         level = told[name] = ask(f, name, "view", "labs").context.get("levels", {}).get("labs")
-        answer = f.ask(name, f"{query}'{key}'")  # refused where she may see nothing of the table
+        visitor = Visitor(f.ready, f.port, name)
+        answer = visitor.ask(f"{query}'{key}'")  # refused where she may see nothing of the table
+        visitor.leave()
         shown = [] if answer.sqlstate else [v for (v,) in answer.rows if v is not None]
         if level == "full" and sorted(map(str, shown)) != whole:
-            return f"{name}: full to applications, {len(shown)} of {len(whole)} through the gate"
+            seen = f"{len(shown)} of {len(whole)} through the gate {answer.sqlstate}"
+            return f"{name}: full to applications, {seen} {answer.message}".rstrip()
         if level != "full" and set(map(str, shown)) & set(whole):
             return f"{name}: {level} to applications, but the gate showed a value"
         if level == "withheld" and shown:
