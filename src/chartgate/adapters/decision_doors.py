@@ -151,6 +151,7 @@ class Doors:
         late = [one for one, began in self.turns.under_way.items() if began < long_ago]
         for exchange in late:
             cast("_Late", exchange).late()
+        self.metrics.fold()
         self._swept += 1
         if self._opening.metrics is not None and self._swept % _SAVE_EVERY == 1:
             self.metrics.gauges["in_flight"] = len(self.turns.under_way)

@@ -9,8 +9,8 @@ and whoever is asked answers with all of them, told apart by the label ``worker`
 
 import os
 import time
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,18 +28,29 @@ _SUFFIX: Final = ".metrics"
 
 
 class Histogram:
-    """Times in seconds."""
+    """Times in seconds. ``add`` only notes them: they are counted when somebody looks."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("_counts", "_noted", "_total", "add")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(_BOUNDS) + 1)
-        self.total = 0.0
-
-    def add(self, seconds: float) -> None:
+        self._counts = [0] * (len(_BOUNDS) + 1)
+        self._total = 0.0
+        self._noted: list[float] = []
+        self.add: Final[Callable[[float], None]] = self._noted.append
         """One more."""
-        self.counts[bisect_left(_BOUNDS, seconds)] += 1
-        self.total += seconds
+
+    def fold(self) -> tuple[list[int], float]:
+        """Counts for each bound, and their sum; to be called now and then."""
+        noted = sorted(self._noted)
+        self._noted.clear()  # the list stays the same: ``add`` is its own
+        before = 0
+        for number, bound in enumerate(_BOUNDS):
+            at = bisect_right(noted, bound)
+            self._counts[number] += at - before
+            before = at
+        self._counts[-1] += len(noted) - before
+        self._total += sum(noted)
+        return self._counts, self._total
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -87,6 +98,11 @@ class Metrics:
         """One more of something."""
         self.counters[name] = self.counters.get(name, 0) + by
 
+    def fold(self) -> None:
+        """Twice a second: what was noted is counted."""
+        for one in self.stages.values():
+            one.fold()
+
     def _kept(self) -> _Kept:
         return _Kept(
             self._worker,
@@ -94,7 +110,7 @@ class Metrics:
             time.time(),
             [(*key, count) for key, count in self._decisions.items()],
             [(*key, count) for key, count in self._requests.items()],
-            {name: (one.counts, one.total) for name, one in self.stages.items()},
+            {name: one.fold() for name, one in self.stages.items()},
             self.gauges,
             self.counters,
             [(self.policy_set, self.data_map)] if self.policy_set else [],
