@@ -199,7 +199,7 @@ def _check_tokens(event: Event) -> None:
     match event:
         case Evaluation():
             for item in event.items:
-                tokens += (item.patient, item.resource)
+                tokens += (item.patient, item.resource, item.subject)
                 tokens += (held.partition("!")[2] for held in item.assignments)
         case Search():
             tokens += (event.patient, *event.patients)

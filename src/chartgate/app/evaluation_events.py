@@ -176,6 +176,8 @@ class _Items:
             else ""
         )
         patient = token(PATIENT, ruling.patient, year=year) if ruling.patient else ""
+        # whoever has no uid is still somebody: who was let in, or tried, can be asked for by name
+        who = "" if ruling.person else f"{question.subject.type}:{question.subject.id}"
         item = EvaluationItem(
             action=action,
             resource_type=kind,
@@ -183,8 +185,9 @@ class _Items:
             allowed=ruling.allowed,
             person=ruling.person,
             subject_type=subject,
+            subject=token(RESOURCE, who[:_MAX_TEXT], year=year) if who else "",
             patient=patient,
-            levels=ruling.levels,
+            levels=ruling.shown or ruling.levels,
             determining=ruling.determining,
             failed=ruling.failed,
             reason=reason,

@@ -53,6 +53,9 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds since the epoch: from then on an assignment, grant or clock could change it."""
 
     # For the log.
+    shown: dict[str, str] = {}
+    """Category -> the highest level that was answered of anything of it: ``levels`` tells the lowest
+    of several fields."""
     person: str = ""
     """Opaque uid; empty for somebody the control plane does not know."""
     roles: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ The rule kept: a caller's value has the type that the policies declare, or the q
 nothing is guessed, rounded or converted but what Cedar's own JSON form converts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -32,6 +32,7 @@ _MOST_KEPT: Final = 4_096
 
 PURPOSE: Final = "Purpose"
 CATEGORY: Final = "Category"
+PATIENT_TYPE: Final = "Patient"
 NOW: Final = "now"
 SOURCE: Final = "source"
 _OURS: Final[Mapping[str, Type]] = {NOW: ExtensionType("datetime"), SOURCE: PrimitiveType("String")}
@@ -71,6 +72,8 @@ class Askable:
     """Whether the question is of a record's labels."""
     level: Disclosure | None
     """Of a view of a record: the level that must be reached."""
+    is_phi: bool
+    """Whether an answer about such a resource may release what belongs to a patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,42 @@ def _askable(
         ours=frozenset(name for name, type_ in _OURS.items() if _is(said.get(name), type_)),
         is_record=is_record,
         level=LEVEL_OF.get(uid.id) if is_record else None,
+        is_phi=leads_to_patient(schema, what),
     )
+
+
+def leads_to_patient(schema: Schema, name: str) -> bool:
+    """Whether resources of the type may belong to a patient: some way leads from it to one.
+
+    Where a schema knows no patient at all nothing is known of its types, and all of them may.
+    """
+    if PATIENT_TYPE not in schema.entities:
+        return True
+    reached: set[str] = set()
+    ahead = [name]
+    while ahead:
+        here = ahead.pop()
+        if here in reached:
+            continue
+        reached.add(here)
+        declared = schema.entities.get(here)
+        if declared is None or here in {PATIENT_TYPE, RECORD}:
+            return True
+        ahead += declared.parents
+        for type_ in (*(a.type for a in declared.attributes.values()), declared.tags):
+            ahead += _entities_in(type_)
+    return False
+
+
+def _entities_in(type_: Type | None) -> Iterator[str]:
+    match type_:
+        case EntityRef(name):
+            yield name
+        case SetType(element):
+            yield from _entities_in(element)
+        case RecordType(attributes):
+            for attribute in attributes.values():
+                yield from _entities_in(attribute.type)
 
 
 def _is(attribute: Attribute | None, type_: Type) -> bool:

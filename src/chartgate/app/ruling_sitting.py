@@ -108,13 +108,13 @@ class Sitting:
             )
         if verdict.allowed:
             if ignored:
-                return self._ruling(frame, verdict, ignored, "", is_phi=True)
-            return frame.rulings.get(verdict) or self._kept(frame, verdict)
+                return self._ruling(frame, verdict, ignored, "", is_phi=asked.is_phi)
+            return frame.rulings.get(verdict) or self._kept(frame, asked, verdict)
         return self._denied(frame, asked, uid, own, verdict, ignored)
 
-    def _kept(self, frame: Frame, verdict: Verdict) -> Ruling:
+    def _kept(self, frame: Frame, asked: Askable, verdict: Verdict) -> Ruling:
         """An answer that is the same whatever the resource."""
-        made = frame.rulings[verdict] = self._ruling(frame, verdict, (), "", is_phi=True)
+        made = frame.rulings[verdict] = self._ruling(frame, verdict, (), "", is_phi=asked.is_phi)
         return made
 
     def _denied(
@@ -130,7 +130,7 @@ class Sitting:
             return self._asking.decided(frame, asked.action, uid, values, own).allowed
 
         offered = self._offered(frame, asked, verdict, again)
-        return self._ruling(frame, verdict, ignored, "", is_phi=True, offered=offered)
+        return self._ruling(frame, verdict, ignored, "", is_phi=asked.is_phi, offered=offered)
 
     # --- records ----------------------------------------------------------------------------
 
@@ -321,6 +321,7 @@ class Sitting:
             determining=determining,
             failed=verdict.failed,
             levels=verdict.levels,
+            shown=verdict.shown,
             fields=verdict.fields,
             obligations=(*verdict.obligations, *offered) if offered else verdict.obligations,
             reason=verdict.reason,

@@ -35,7 +35,7 @@ class Verdict:
 
     __slots__ = (
         "allowed", "barring", "determining", "failed", "fields", "lacks", "levels", "obligations",
-        "reason", "short",
+        "reason", "short", "shown",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +49,7 @@ class Verdict:
         lacks: bool = False,
         levels: Mapping[str, int] | None = None,
         fields: Mapping[str, int] | None = None,
+        shown: Mapping[str, int] | None = None,
     ) -> None:
         self.allowed: Final = allowed
         self.determining: Final = determining
@@ -58,6 +59,7 @@ class Verdict:
         self.lacks: Final = lacks
         self.levels: Final = words(levels or {})
         self.fields: Final = words(fields or {})
+        self.shown: Final = words(shown or {})
         masked = mask(levels or {})
         self.obligations: Final[tuple[Obligation, ...]] = () if masked is None else (masked,)
         self.short: Final = tuple(n for n, level in (levels or {}).items() if level < FULL)
@@ -72,12 +74,12 @@ def view_verdict(
     forbidden: Forbidden,
 ) -> Verdict:
     """Whether every cell is seen at the level or better, and at which level each is."""
-    levels, fields, least = cell_levels(wanted, labels, found)
+    levels, fields, shown, least = cell_levels(wanted, labels, found)
     failed = in_order(one.failed for one in found.values())
     if patient != UNKNOWN and least >= level:
         return Verdict(
             allowed=True, determining=in_order(_lowest(wanted, labels, found)), failed=failed,
-            levels=levels, fields=fields,
+            levels=levels, fields=fields, shown=shown,
         )  # fmt: skip
     top = max((found[name].top for cell in wanted.cells for name in cell.labels), default=0)
     determining: tuple[str, ...] = ()
@@ -89,12 +91,12 @@ def view_verdict(
         determining = in_order(_lowest(wanted, labels, found))
         reason = _why_less(wanted, level, found, patient, forbidden)
     if patient == UNKNOWN:
-        levels, fields = dict.fromkeys(levels, 0), dict.fromkeys(fields, 0)
+        levels, fields, shown = (dict.fromkeys(told, 0) for told in (levels, fields, shown))
     return Verdict(
         allowed=False, determining=determining, failed=failed, reason=reason,
         barring=in_order(one.barred_below(level) for one in found.values()),
         lacks=any(one.top < level for one in found.values()),
-        levels=levels, fields=fields,
+        levels=levels, fields=fields, shown=shown,
     )  # fmt: skip
 
 
@@ -151,11 +153,12 @@ def may_change(wanted: Wanted, found: Mapping[str, Allowed]) -> bool:
 
 def cell_levels(
     wanted: Wanted, labels: tuple[str, ...], found: Mapping[str, Reached]
-) -> tuple[dict[str, int], dict[str, int], int]:
-    """Levels by category, by field, and the lowest of all."""
+) -> tuple[dict[str, int], dict[str, int], dict[str, int], int]:
+    """Levels by category, by field, the highest by category for the log, and the lowest of all."""
     highest = min((found[name].level for name in labels), default=FULL)
     levels: dict[str, int] = {}
     fields: dict[str, int] = {}
+    shown: dict[str, int] = {}
     least = FULL
     for cell in wanted.cells:
         level = _cell_level(cell, highest, found)
@@ -165,7 +168,9 @@ def cell_levels(
         if cell.category:
             # Of several fields of a category the lowest is told: safe for whoever reads no further.
             levels[cell.category] = min(level, levels.get(cell.category, FULL))
-    return levels, fields, least
+            # The log must never say less than was answered: there the highest counts.
+            shown[cell.category] = max(level, shown.get(cell.category, 0))
+    return levels, fields, shown, least
 
 
 def _cell_level(cell: Cell, highest: int, found: Mapping[str, Reached]) -> int:

@@ -107,6 +107,8 @@ class EvaluationItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     person: str = ""
     """Opaque uid of the subject; empty for somebody the control plane does not know."""
     subject_type: str = "User"
+    subject: str = ""
+    """Token of the subject, where ``person`` is empty: whom it was that the application named."""
     patient: str = ""
     """Token of the patient whom the question is about."""
     levels: dict[str, str] = {}
