@@ -21,8 +21,8 @@ pytestmark = pytest.mark.system
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 SERVERS = {
-    "fastapi": ["-m", "uvicorn", "--app-dir", "fastapi_clinic", "--port", "{port}", "app:app"],
-    "flask": ["-m", "flask", "--app", "flask_clinic/app.py", "run", "--port", "{port}"],
+    "fastapi": ["-m", "uvicorn", "--port", "{port}", "fastapi_clinic.app:app"],
+    "flask": ["-m", "flask", "--app", "flask_clinic.app", "run", "--port", "{port}"],
     "django": ["django_clinic/serve.py", "{port}"],
 }
 PATIENCE = 20.0
@@ -49,7 +49,6 @@ def clinic(request: pytest.FixtureRequest, service: Any) -> Iterator[Clinic]:
     environment = {
         **os.environ,
         "CHARTGATE_STATE": str(service.state),
-        "PYTHONPATH": str(EXAMPLES),
     }
     with subprocess.Popen(
         [sys.executable, *command],
