@@ -20,7 +20,7 @@ from chartgate.adapters.audit_sources import running
 from chartgate.adapters.decision_service import DecisionService, ServiceConfig, run
 from chartgate.adapters.state import Instance, State, default_root
 from chartgate.cli import screen
-from chartgate.demo.folder import AlreadyRunning, locked, one_line_for_the_disk
+from chartgate.demo.folder import AlreadyRunning, locked, one_line_for_the_disk, require_free
 from chartgate.errors import Misconfigured
 
 
@@ -45,24 +45,11 @@ def serve(wanted: Wanted, *, json: bool) -> int:
     """Serve the instance of a state folder until told to end."""
     state = State((wanted.state or default_root()).absolute())
     instance = state.instance()
-    host, port = _place(wanted.listen)
     screen.log_in_one_line()
     with one_line_for_the_disk(state.root), _house(state, instance) as own_writer:
-        config = ServiceConfig(
-            root=str(state.root),
-            workers=wanted.workers,
-            host=host,
-            port=port,
-            plain=wanted.plain_http,
-            certificate=_path(wanted.certificate),
-            key=_path(wanted.key),
-            callers=_path(wanted.callers),
-            names=wanted.names,
-            unix=str((wanted.unix or state.decision_socket).absolute()),
-            access_log=wanted.access_log,
-            durability=wanted.durability,
-            own_writer=own_writer,
-        )
+        config = _config(wanted, state, own_writer=own_writer)
+        if config.port:
+            require_free(config.host, config.port)
         with _announced(state) as announce:
 
             def ready(service: DecisionService) -> None:
@@ -228,6 +215,25 @@ class Announce:
         self._state.save_instance(msgspec.structs.replace(instance, decisions=url))
 
 
+def _config(wanted: Wanted, state: State, *, own_writer: bool) -> ServiceConfig:
+    host, port = _place(wanted.listen)
+    return ServiceConfig(
+        root=str(state.root),
+        workers=wanted.workers,
+        host=host,
+        port=port,
+        plain=wanted.plain_http,
+        certificate=_path(wanted.certificate),
+        key=_path(wanted.key),
+        callers=_path(wanted.callers),
+        names=wanted.names,
+        unix=str((wanted.unix or state.decision_socket).absolute()),
+        access_log=wanted.access_log,
+        durability=wanted.durability,
+        own_writer=own_writer,
+    )
+
+
 def _place(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -249,4 +255,35 @@ def serve_plain(
     json: bool,
 ) -> int:
     """Serve a policy folder by itself."""
-    raise Misconfigured("not yet")
+    from chartgate.cli import serving_plain as plain
+
+    if policies is None:
+        raise Misconfigured("--entities and --services go with --policies")
+    if wanted.state is None:
+        raise Misconfigured("name with --state a folder for the audit log and the keys")
+    state = State(wanted.state.absolute())
+    screen.log_in_one_line()
+    config = _config(wanted, state, own_writer=True)
+    ca = plain.authority(config)
+
+    def ready(url: str, token: Path | None) -> None:
+        if json:
+            facts = {"url": url, "unix": config.unix, "ca": ca, "token_file": token}
+            told = {name: str(value) if value else None for name, value in facts.items()}
+            sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            line = curl(url, ca, token or "TOKEN_FILE", _ANY_QUESTION)
+            plain.show(url, config.unix, state, ca, token, line)
+
+    with one_line_for_the_disk(state.root):
+        plain.serve(config, plain.Files(policies, entities, services), on_ready=ready)
+    if not json:
+        screen.console().print("Stopped.")
+    return 0
+
+
+_ANY_QUESTION = (
+    '{"subject":{"type":"TYPE","id":"ID"},"action":{"name":"NAME"},'
+    '"resource":{"type":"TYPE","id":"ID"}}'
+)
