@@ -18,6 +18,7 @@ import time
 from collections import deque
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import service
 import service_node as bench
@@ -67,6 +68,7 @@ async def offered(port: int, sent: list[bytes], rate: float, seconds: float) -> 
     for _ in range(CONNECTIONS):
         _, link = await loop.create_connection(lambda: Link(took, refused), "127.0.0.1", port)
         links.append(link)
+    before = numbers(port)
     began = time.perf_counter()
     total, done = int(rate * seconds), 0
     late = 0.0
@@ -85,6 +87,7 @@ async def offered(port: int, sent: list[bytes], rate: float, seconds: float) -> 
     unanswered = sum(len(link.due) for link in links)
     for link in links:
         link.transport.close()
+    inside = between(before, numbers(port))
     took.sort()
     refused.sort()
     return {
@@ -95,8 +98,24 @@ async def offered(port: int, sent: list[bytes], rate: float, seconds: float) -> 
         "p50": _at(took, 0.5),
         "p99": _at(took, 0.99),
         "refused p99": _at(refused, 0.99),
-        "sender late by": late,
+        "p99 inside": inside,
+        "sender late by": late * 1000,
     }
+
+
+def numbers(port: int) -> dict[float, int]:
+    """How many decisions took at most so many seconds, as the server itself counts."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.findall(r'stage_seconds_bucket\{[^}]*stage="total",le="([^"]+)"\} (\d+)', text)
+    return {float(le.replace("+Inf", "inf")): int(count) for le, count in found}
+
+
+def between(before: dict[float, int], after: dict[float, int]) -> float:
+    """Bound of the 99th percentile of what came between, in milliseconds."""
+    counts = {le: count - before[le] for le, count in after.items()}
+    every = max(counts.values())
+    return min(le for le, count in counts.items() if count >= 0.99 * every) * 1000
 
 
 def _at(times: list[float], share: float) -> float:
@@ -240,11 +259,14 @@ def main() -> None:
         print(json.dumps(out, indent=1))
         return
     print(f"\ncapacity {out['capacity']:,.0f} a second; load {out['load']:.1f}")
-    print(f"{'':>6}{'offered':>10}{'decided':>10}{'refused':>10}{'p50 ms':>9}{'p99 ms':>9}")
+    print(
+        f"{'':>6}{'offered':>10}{'decided':>10}{'refused':>10}{'p50 ms':>9}{'p99 ms':>9}{'inside':>9}{'sender late':>13}"
+    )
     for row in out["rows"]:
         print(
             f"{row['share']:>5}×{row['offered']:>10,.0f}{row['answered']:>10,.0f}"
-            f"{row['refused']:>10,.0f}{row['p50']:>9.1f}{row['p99']:>9.1f}"
+            f"{row['refused']:>10,.0f}{row['p50']:>9.1f}{row['p99']:>9.1f}{row['p99 inside']:>7.0f}≥"
+            f"{row['sender late by']:>12.0f}"
             + (f"  {row['unanswered']:.0f} unanswered" if row["unanswered"] else "")
         )
 

@@ -210,7 +210,8 @@ class Exchange:
             connection.is_closing = True
         took = perf_counter() - self.arrived
         metrics = door.desk.metrics
-        metrics.stages["total"].add(took)
+        if status == 200 and self.operation:
+            metrics.stages["total"].add(took)
         metrics.requested(self.operation or "other", status)
         if door.access_log:
             _access.info(

@@ -144,7 +144,8 @@ class _Exchange:
 
     def _answer(self, status: int, body: bytes) -> None:
         metrics = self.connection.door.desk.metrics
-        metrics.stages["total"].add(perf_counter() - self.arrived)
+        if status == 200:
+            metrics.stages["total"].add(perf_counter() - self.arrived)
         metrics.requested(self.operation, status)
         self.connection.answered(self.number, status, body)
 
