@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chartgate.sdk.testing import Routes, watching
+from chartgate.sdk.watching import Routes, watching
 
 
 @pytest.fixture(scope="session")
