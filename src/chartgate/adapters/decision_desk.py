@@ -144,9 +144,10 @@ class Desk:
 
     def _count(self, question: Question, ruling: Ruling, caller: Caller) -> None:
         outcome = "allow" if ruling.allowed else "deny"
-        # a name that the policies do not know is the caller's own text
-        known = ruling.determining or ruling.levels or ruling.allowed
-        action = question.action.name if known else "other"
+        # A name that the policies do not know is the caller's own text. What was found of a patient
+        # must make no difference here.
+        code = "" if ruling.reason is None else ruling.reason.code
+        action = "other" if code in _UNCHECKED else question.action.name
         self.metrics.decided(outcome, action, caller.service.name)
 
     async def _search(
@@ -164,6 +165,9 @@ class Desk:
             epoch=found.epoch,
         )
 
+
+_UNCHECKED: Final = frozenset({"not_askable", "out_of_scope"})
+"""Reasons of denials that may come before anybody looked whether the policies know the action."""
 
 _SEARCHES: Final = {
     "search/subject": parse_subject_search,

@@ -118,10 +118,11 @@ def _decision(ruling: Ruling | BadItem, audit: RecordedAt | None, epoch: int | N
     if isinstance(ruling, BadItem):
         return Decision(False, Context(error=ruling))
     until = ruling.valid_until
+    hides = _may_not_know(ruling.reason)
     return Decision(
         ruling.allowed,
         Context(
-            ruling.determining,
+            () if hides else ruling.determining,
             ruling.policy_set,
             ruling.data_map,
             audit,
@@ -130,7 +131,7 @@ def _decision(ruling: Ruling | BadItem, audit: RecordedAt | None, epoch: int | N
             ruling.obligations,
             ruling.reason,
             ruling.ignored,
-            () if _may_not_know(ruling.reason) else ruling.failed,
+            () if hides else ruling.failed,
             "" if until is None else instant(until),
             epoch,
         ),
@@ -138,7 +139,7 @@ def _decision(ruling: Ruling | BadItem, audit: RecordedAt | None, epoch: int | N
 
 
 def _may_not_know(reason: Reason | None) -> bool:
-    """Whether even a policy that failed would tell that there is such a patient."""
+    """Whether even the policy that held, or failed, would tell that there is such a patient."""
     return reason is not None and reason.code == "not_allowed"
 
 

@@ -178,3 +178,12 @@ class Asking:
                 own = Own(_ASKED, {**record.base, "category": self._core.labels[name]})
                 found[name] = self.decided(frame, asked.action, _ASKED, values, own)
         return found
+
+    def is_hidden(self, frame: Frame, record: Record, values: Values) -> bool:
+        """Whether labels of the patient's hide that there is such a patient."""
+        return any(
+            not self._ladder(
+                frame, values, Own(_ASKED, {**record.base, "category": self._core.labels[name]})
+            ).level
+            for name in record.labels
+        )

@@ -52,9 +52,6 @@ PATIENT_NEEDED: Final = Reason(
     "Name the patient whose record is asked about.",
     ("164.312(b)", "164.502(b)"),
 )
-PATIENT_UNKNOWN: Final = Reason(
-    "patient_unknown", "The source has no such patient.", ("164.502(b)",)
-)
 RECIPIENT_NEEDED: Final = Reason(
     "recipient_needed",
     "Name who is to receive it: context.recipient.",

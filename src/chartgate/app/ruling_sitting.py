@@ -235,10 +235,15 @@ class Sitting:
         ignored: tuple[str, ...],
     ) -> Ruling:
         found = self._asking.each(frame, asked, record, wanted, frame.values)
-        key = (wanted, asked.action, record.labels, record.patient, *found.values())
+        hidden = any(not found[name].allowed for name in record.labels) and self._asking.is_hidden(
+            frame, record, frame.values
+        )
+        key = (wanted, asked.action, record.labels, record.patient, hidden, *found.values())
         verdict = self._core.verdicts.get(key)
         if verdict is None:
-            made = change_verdict(wanted, found, record.patient, self._core.forbidden)
+            made = change_verdict(
+                wanted, found, record.patient, self._core.forbidden, is_hidden=hidden
+            )
             verdict = self._core.keep_verdict(key, made)
 
         def again(values: Values) -> bool:

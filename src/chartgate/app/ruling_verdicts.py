@@ -2,7 +2,8 @@
 
 The rules kept: a cell has the lowest level of its labels, and nothing of a row whose category is
 hidden; the patient's labels count for everything about her; what nobody permitted is answered the
-same for every patient, known or not.
+same for every patient, known or not, and so is a patient whom her own labels hide (45 CFR 164.502(b);
+42 CFR 2.13(c)(1): no acknowledging that somebody is a patient): the gate shows no row of hers either.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,6 @@ from chartgate.app.ruling_reasons import (
     LESS,
     NO_PERMIT,
     NOT_ALLOWED,
-    PATIENT_UNKNOWN,
     UNLABELLED,
     Forbidden,
 )
@@ -83,13 +83,18 @@ def view_verdict(
         )  # fmt: skip
     top = max((found[name].top for cell in wanted.cells for name in cell.labels), default=0)
     determining: tuple[str, ...] = ()
-    if not top:
+    is_hidden = any(not found[name].level for name in labels)
+    if not top or patient == UNKNOWN or is_hidden:
         # What bars a label of the patient's would tell that there is such a patient.
         reason = NO_PERMIT if patient == NO_PATIENT else NOT_ALLOWED
         reason = UNLABELLED if wanted.unlabelled else reason
+        if top and is_hidden and reason is NOT_ALLOWED:
+            determining = in_order(_lowest(wanted, labels, found))  # for the log alone
+        elif reason is not NOT_ALLOWED:
+            failed = ()
     else:
         determining = in_order(_lowest(wanted, labels, found))
-        reason = _why_less(wanted, level, found, patient, forbidden)
+        reason = _why_less(wanted, level, found, forbidden)
     if patient == UNKNOWN:
         levels, fields, shown = (dict.fromkeys(told, 0) for told in (levels, fields, shown))
     return Verdict(
@@ -101,10 +106,8 @@ def view_verdict(
 
 
 def _why_less(
-    wanted: Wanted, level: int, found: Mapping[str, Reached], patient: int, forbidden: Forbidden
+    wanted: Wanted, level: int, found: Mapping[str, Reached], forbidden: Forbidden
 ) -> Reason:
-    if patient == UNKNOWN:
-        return PATIENT_UNKNOWN
     if wanted.unlabelled:
         return UNLABELLED
     barred = [one for one in found.values() if one.level < min(one.top, level)]
@@ -117,9 +120,17 @@ def _why_less(
 
 
 def change_verdict(
-    wanted: Wanted, found: Mapping[str, Allowed], patient: int, forbidden: Forbidden
+    wanted: Wanted,
+    found: Mapping[str, Allowed],
+    patient: int,
+    forbidden: Forbidden,
+    *,
+    is_hidden: bool = False,
 ) -> Verdict:
-    """Whether every label allows the action: those asked about, the row's and the patient's."""
+    """Whether every label allows the action: those asked about, the row's and the patient's.
+
+    ``is_hidden``: her own labels hide that there is such a patient.
+    """
     failed = in_order(one.failed for one in found.values())
     if patient != UNKNOWN and may_change(wanted, found):
         return Verdict(
@@ -130,11 +141,11 @@ def change_verdict(
     top = max((found[name].top for name in wanted.labels), default=0)
     refusing = [one for one in found.values() if not one.allowed]
     determining = in_order(one.determining for one in refusing) if top else ()
-    if not top:
+    if not top or patient == UNKNOWN or is_hidden:
         reason = NO_PERMIT if patient == NO_PATIENT else NOT_ALLOWED
         reason = UNLABELLED if wanted.unlabelled else reason
-    elif patient == UNKNOWN:
-        reason = PATIENT_UNKNOWN
+        if reason is not NOT_ALLOWED:
+            determining = failed = ()
     elif wanted.unlabelled:
         reason = UNLABELLED
     else:
