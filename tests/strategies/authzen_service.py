@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import msgspec
-
-from chartgate.adapters.decision_service import ServiceConfig
 
 TOKEN = "cgs_01234567_" + "t" * 43
 SERVICES = f"""\
@@ -30,20 +27,6 @@ tokens = [
   {{ id = "01234567", sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}", \
 valid_until = 2099-01-01T00:00:00Z }},
 ]
-"""
-
-_SERVE = """\
-import asyncio, json, msgspec, sys
-from chartgate.adapters.decision_service import ServiceConfig, run
-
-config = msgspec.json.decode(sys.argv[1], type=ServiceConfig)
-
-def ready(service):
-    url = f"{'http' if config.plain else 'https'}://127.0.0.1:{service.port}"
-    ca = str(service.authority) if service.authority else None
-    print(json.dumps({"url": url, "ca": ca}), flush=True)
-
-asyncio.run(run(config, on_ready=ready))
 """
 
 
@@ -67,12 +50,12 @@ def decision_service(folder: Path, root: Path, *options: str) -> Iterator[Reache
     root.mkdir(parents=True, exist_ok=True)
     services, said = root / "services.toml", root / "stderr.txt"
     services.write_text(SERVICES)
-    plain = "--plain-http" in options
-    files = {"policies": folder, "entities": folder / "entities.json", "services": services}
-    config = ServiceConfig(
-        root=str(root / "state"), port=0, plain=plain, **{k: str(v) for k, v in files.items()}
-    )
-    command = [sys.executable, "-c", _SERVE, msgspec.json.encode(config).decode()]
+    command = [
+        *(sys.executable, "-m", "chartgate", "serve", "--json", "--listen", "127.0.0.1:0"),
+        *("--state", root / "state", "--policies", folder),
+        *("--entities", folder / "entities.json", "--services", services),
+        *options,
+    ]
     with (
         said.open("wb") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,

@@ -70,6 +70,7 @@ _PATHS: Final = {
 }
 _PAGES: Final = {
     WELL_KNOWN: ("metadata", _REF + "Metadata"),
+    "/livez": ("livez", _REF + "Health"),
     "/healthz": ("healthz", _REF + "Health"),
     "/readyz": ("readyz", _REF + "Ready"),
     "/openapi.json": ("openapi", ""),

@@ -79,11 +79,14 @@ OPERATIONS: Final = {
         " this name.",
         "The document.",
     ),
-    "healthz": Operation(
+    "livez": Operation(
         "operate",
         "Is the process alive?",
         "It says nothing about whether it may decide; see `/readyz`.",
         "It is.",
+    ),
+    "healthz": Operation(
+        "operate", "Another name of `/livez`", "For whatever asks here by habit.", "It is alive."
     ),
     "readyz": Operation(
         "operate",

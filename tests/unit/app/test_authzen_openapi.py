@@ -92,7 +92,7 @@ def test_everything_is_described():
 
 def test_names_of_operations_are_unique():
     names = [op["operationId"] for path in DOCUMENT["paths"].values() for op in path.values()]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
 
 
 @pytest.mark.parametrize("path", PARSERS)
@@ -182,6 +182,7 @@ def test_only_what_says_nothing_of_anybody_is_open_to_everybody():
     }
     assert opened == {
         "/.well-known/authzen-configuration",
+        "/livez",
         "/healthz",
         "/readyz",
         "/openapi.json",
