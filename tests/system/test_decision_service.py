@@ -177,6 +177,19 @@ async def test_whatever_dies_no_answer_is_wrong_and_every_allow_is_on_record(tmp
         assert item.allowed
 
 
+async def test_one_worker_writes_the_log_itself_and_goes_on_where_it_died(tmp_path: Path):
+    wanted = config(tmp_path)
+    async with DecisionService(wanted) as service, asked(service, 4) as asking:
+        (killed,) = service.pids.values()
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: service.pids.get("decide-1") not in {None, killed})
+        before = len(asking.allowed)
+        await until(lambda: len(asking.allowed) > before + 50)
+    assert asking.wrong == []
+    found = recorded(Path(wanted.root))
+    assert all(found[index].items[0].allowed for index in asking.allowed)
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -1,6 +1,7 @@
 """The decision service of one instance: its workers, and the writer of its log, kept running.
 
-The rules kept: every process is separate, so that one that dies takes no answer of another with it;
+The rules kept: workers are processes, so that one that dies takes no answer of another with it (the
+writer is one more, unless there is one worker only, which then writes the log itself);
 what died is started again, less and less often; while the writer is away the workers answer 503, and
 never a decision that is not recorded. An orderly end goes in the order of what depends on what:
 nothing new is taken, what is under way is answered, the writer is last.
@@ -104,12 +105,22 @@ class DecisionService:
             unix.listen(1_024)
             self._held.append(unix)
             fds = (unix.fileno(),)
-        if config.own_writer:
+        is_alone = config.own_writer and config.workers == 1
+        if config.own_writer and not is_alone:
             writer = _Kept(Task(role=WRITES, number=1, config=config), ())
             self._kept.append(writer)
             await writer.start()
         workers = [
-            _Kept(Task(role=DECIDES, number=n, config=config, unix_fd=fds[0] if fds else -1), fds)
+            _Kept(
+                Task(
+                    role=DECIDES,
+                    number=n,
+                    config=config,
+                    writes=is_alone,
+                    unix_fd=fds[0] if fds else -1,
+                ),
+                fds,
+            )
             for n in range(1, config.workers + 1)
         ]
         self._kept += workers

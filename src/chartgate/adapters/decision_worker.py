@@ -5,7 +5,8 @@ comes as one line of JSON on standard input. It says one line on standard output
 what stands in the way. It ends in order when told to (SIGTERM), and when whoever started it is gone:
 then its standard input ends.
 
-The rules kept: a worker never writes the log itself; without its node or its log it answers 503.
+The rules kept: one process writes the log, be it the only worker or a writer of its own; without its
+node or its log a worker answers 503; a log that has failed is given up, and opened by a new process.
 """
 
 import asyncio
@@ -29,15 +30,19 @@ from chartgate.adapters.decision_logs import log_to_stderr
 from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
 from chartgate.adapters.keys import KeyStore
 from chartgate.adapters.state import State
-from chartgate.errors import ChartgateError, Misconfigured
+from chartgate.errors import ChartgateError, LogUnavailable, Misconfigured
 
 DECIDES: Final = "decide"
 WRITES: Final = "write"
 PAGER_KEY: Final = "pages.key"
 _EXIT: Final = 3
+_WATCH_SECONDS: Final = 1.0
 
 if TYPE_CHECKING:
-    from chartgate.adapters.log_remote import RemoteLog
+    from collections.abc import AsyncIterator
+
+    from chartgate.adapters.audit_log import AuditLog
+    from chartgate.adapters.log_writer import LogWriter
     from chartgate.adapters.node import Node
     from chartgate.adapters.node_plain import PlainNode
     from chartgate.app.evaluation_events import CachedTokens
@@ -94,6 +99,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     number: int
     config: ServiceConfig
+    writes: bool = False
+    """A worker that is alone writes the log itself: no other process is asked for each entry."""
     unix_fd: int = -1
     """A listening place that all workers share."""
 
@@ -144,8 +151,6 @@ def tls_of(config: ServiceConfig) -> Tls | None:
 
 async def decide(task: Task, ending: asyncio.Event) -> None:
     """Decide until told to end."""
-    from chartgate.adapters.log_remote import RemoteLog
-
     config, state = task.config, task.config.state
     pager_key = KeyStore(state.keys_dir).read(PAGER_KEY)
     assert pager_key is not None, "prepare() makes it"
@@ -162,7 +167,7 @@ async def decide(task: Task, ending: asyncio.Event) -> None:
         metrics=state.sockets,
         access_log=config.access_log,
     )
-    async with RemoteLog(state.log_socket) as log, _node(task, log) as node:
+    async with _log(task, ending) as log, _node(task, log) as node:
         doors = Doors(node, opening, pager_key=pager_key)
         if tls is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, tls)
@@ -175,7 +180,60 @@ async def decide(task: Task, ending: asyncio.Event) -> None:
         await doors.close()
 
 
-def _node(task: Task, log: "RemoteLog") -> "Node | PlainNode":
+async def write(task: Task, ending: asyncio.Event) -> None:
+    """Serve the log until told to end."""
+    async with _own_log(task, ending):
+        _say(Said())
+        await ending.wait()
+
+
+@contextlib.asynccontextmanager
+async def _log(task: Task, ending: asyncio.Event) -> "AsyncIterator[AuditLog]":
+    if task.writes:
+        async with _own_log(task, ending) as own:
+            yield own
+    else:
+        from chartgate.adapters.log_remote import RemoteLog
+
+        async with RemoteLog(task.config.state.log_socket) as remote:
+            yield remote
+
+
+@contextlib.asynccontextmanager
+async def _own_log(task: Task, ending: asyncio.Event) -> "AsyncIterator[LogWriter]":
+    from chartgate.adapters.log_service import LogService
+
+    config, state = task.config, task.config.state
+    node, origin, door = config.node, config.origin, None
+    if not config.policies:
+        from chartgate.adapters.decision_apps import ApplicationAccounts
+        from chartgate.adapters.log_admission import AppDoor
+
+        instance = state.instance()
+        node, origin = instance.node, instance.origin
+        accounts = ApplicationAccounts(instance.control)
+        door = AppDoor(accounts.verify, _tokens(state, instance.source))
+    async with LogService(state, node, origin, door=door) as service:
+        watching = asyncio.get_running_loop().create_task(_watch(service.log, ending))
+        try:
+            yield service.log
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+async def _watch(log: "LogWriter", ending: asyncio.Event) -> None:
+    """A log that has failed takes nothing more: a new process opens it anew, if that can be done."""
+    while not ending.is_set():
+        await asyncio.sleep(_WATCH_SECONDS)
+        try:
+            await log.head()
+        except LogUnavailable as exc:
+            _logger.error("%s", exc)  # noqa: TRY400  its words are ours
+            ending.set()
+
+
+def _node(task: Task, log: "AuditLog") -> "Node | PlainNode":
     config, state = task.config, task.config.state
     durable, number = config.durability == "fsync", f"{DECIDES}-{task.number}"
     if not config.policies:
@@ -204,25 +262,6 @@ def _tokens(state: State, issuer: str) -> "CachedTokens":
 
     keys = TokenKeys(KeyStore(state.keys_dir), create=True)
     return CachedTokens(PatientTokens(keys, issuer))
-
-
-async def write(task: Task, ending: asyncio.Event) -> None:
-    """Serve the log until told to end."""
-    from chartgate.adapters.log_service import LogService
-
-    config, state = task.config, task.config.state
-    node, origin, door = config.node, config.origin, None
-    if not config.policies:
-        from chartgate.adapters.decision_apps import ApplicationAccounts
-        from chartgate.adapters.log_admission import AppDoor
-
-        instance = state.instance()
-        node, origin = instance.node, instance.origin
-        accounts = ApplicationAccounts(instance.control)
-        door = AppDoor(accounts.verify, _tokens(state, instance.source))
-    async with LogService(state, node, origin, door=door):
-        _say(Said())
-        await ending.wait()
 
 
 def _reload(tls: Tls) -> None:
