@@ -13,6 +13,7 @@ HTTPS door's.
 import asyncio
 import logging
 import os
+import re
 import socket
 import stat
 import struct
@@ -36,6 +37,7 @@ from chartgate.model.service import Service
 CHANNEL: Final = "unix"
 VERSION: Final = 1
 OPERATIONS: Final = frozenset(QUESTIONS.values())
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PATH_LIMIT: Final = 103
 _ENVELOPE: Final = 4_096
 """Bytes of a frame beside its body."""
@@ -116,7 +118,8 @@ class _Exchange:
         self.number = frame.id
         self.operation = frame.op
         self.body = bytes(frame.body)
-        self.trace = frame.trace if len(frame.trace) == 55 and frame.trace.isascii() else ""
+        # It goes to the log: text of the caller's own would be there for good.
+        self.trace = frame.trace if _TRACE.fullmatch(frame.trace) else ""
         self.weight = len(self.body) + _WEIGHT
         self.caller = caller
         self.task: Answering | None = None

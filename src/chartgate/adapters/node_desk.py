@@ -86,13 +86,15 @@ class AnswerDesk:
         source = self._facts()
         facts = _NO_FACTS
         if source is not None:
-            keys = patients_of(self._ready().rulings, asked.questions)
-            if len(keys) == 1 and source.knows(keys[0]):
-                facts = {keys[0]: source.peek(keys[0])}
+            keys, clock = patients_of(self._ready().rulings, asked.questions), time.monotonic()
+            if len(keys) == 1 and source.knows(keys[0], clock):
+                facts = {keys[0]: source.peek(keys[0], clock)}
             elif keys:
                 facts = await _fetched(source, keys)
         if not self._turn.is_open:
             await self._turn.wait()
+        if source is not self._facts():  # facts by one map are nothing to decide on by another
+            return await self.answer(asked, caller)
         self._check_ready()
         ready, epoch, now = self._ready(), self._epoch(), time.time_ns()
         at_ms = now // 1_000_000
@@ -127,16 +129,18 @@ class AnswerDesk:
         if not scope.may_search:
             raise SearchRefused("the service's scope does not let it search")
         question = node_searching.question_of(sought.query)
+        source = self._facts()
         needs_patients = node_searching.needs_patients(
             self._ready().rulings, sought.query, question
         )
         facts = {} if needs_patients else await self._facts_of((question,))
         await self._turn.wait()
+        if source is not self._facts():
+            return await self.search(sought, caller, request=request, trace=trace)
         self._check_ready()
         ready, epoch, now = self._ready(), self._epoch(), time.time_ns()
         at_ms, rulings = now // 1_000_000, ready.rulings
         page, began = Page(sought.page.limit), time.perf_counter()
-        source = self._facts()
         if needs_patients and source is not None:
             patients = source.chunks(sought.page.after or "")
             found = node_searching.record_chunks(rulings, question, scope, at_ms, patients)
@@ -157,6 +161,8 @@ class AnswerDesk:
                     break
                 await asyncio.sleep(0)
         await self._turn.wait()
+        if ready is not self._ready():  # another version came: all of it by the new one
+            return await self.search(sought, caller, request=request, trace=trace)
         self._check_ready()
         made = node_searching.entries(
             rulings,
