@@ -8,6 +8,7 @@ long as it does.
 import asyncio
 import contextlib
 import shlex
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -167,6 +168,12 @@ def _house(state: State, instance: Instance) -> Iterator[bool]:
                 raise Misconfigured(
                     f"what runs in {state.root} is not ready: its audit log takes no entries yet"
                 ) from None
+            if _is_heard(state.decision_socket):
+                # Two of them would be the same nodes twice.
+                raise Misconfigured(
+                    f"a decision service of {state.root} runs already at {instance.decisions}: stop "
+                    "it first, or give it more --workers"
+                ) from None
             yield False
             return
         control = stack.enter_context(
@@ -180,6 +187,12 @@ def _house(state: State, instance: Instance) -> Iterator[bool]:
                 msgspec.structs.replace(instance, control=control, legacy=legacy, port=0)
             )
         yield True
+
+
+def _is_heard(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        return link.connect_ex(str(path)) == 0
 
 
 @contextmanager
