@@ -4,7 +4,7 @@
 
 Requests are sent when they are due, whether or not earlier ones were answered, as people do who do not
 know of each other; latency counts from when a request was due. Capacity is measured first, with 64
-connections that wait for their answers. Server and log's writer on core 0, load from core 1.
+connections that wait for their answers. Server and log on core 0, load from core 1.
 """
 
 import argparse
@@ -133,7 +133,7 @@ def requests(kind: str) -> list[bytes]:
 
 def run(directory: Path, seconds: float) -> dict[str, Any]:
     """Capacity, then each share of it."""
-    with service.writer(directory) as log, service.served("records", "fsync", log) as at:
+    with service.served("records", "fsync", directory) as at:
         asked = service.bodies("records")
         service.wrk(at, asked, service.EVALUATION, 64, seconds / 2)
         capacity = service.wrk(at, asked, service.EVALUATION, 64, seconds)["rate"]
@@ -182,7 +182,7 @@ def plot(out: dict[str, Any]) -> str:
             "answer, it refuses the rest at once</text>"
         ),
         (
-            f'<text x="{LEFT}" y="40" fill="#52606d">one worker and the log’s writer on one core, '
+            f'<text x="{LEFT}" y="40" fill="#52606d">one worker on one core, '
             f"43 policies, every decision on disk; capacity {capacity:,.0f} a second</text>"
         ),
     ]

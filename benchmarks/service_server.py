@@ -7,6 +7,8 @@ import asyncio
 import gc
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,28 @@ from chartgate.adapters.decision_doors import Doors, Opening
 from chartgate.adapters.decision_limits import DEFAULT
 from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
 from chartgate.adapters.log_remote import RemoteLog
+from chartgate.adapters.log_service import LogService
+from chartgate.adapters.state import State
+
+
+@asynccontextmanager
+async def opened(told: dict[str, Any]) -> AsyncIterator[Any]:
+    """No log; one of this very process, as of a worker that is alone; or the writer's."""
+    if told["durability"] == "none":
+        yield NoLog()
+    elif told["log"]:
+        async with RemoteLog(Path(told["log"])) as remote:
+            yield remote
+    else:
+        state = State(Path(told["state"]))
+        state.create()
+        async with LogService(state, "bench", "bench.example/log") as own:
+            yield own.log
 
 
 async def run(told: dict[str, Any]) -> None:
     folder, ending = Path(told["folder"]), asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ending.set)
-    remote = None
-    if told["durability"] != "none":
-        remote = await RemoteLog.open(Path(told["log"]))
-    log = remote or NoLog()
-    node = BenchNode(told["kind"], told["policies"], log, durable=told["durability"] == "fsync")
     tls = None
     if told["tls"]:
         own_certificate(folder, datetime.now(UTC))
@@ -35,17 +49,17 @@ async def run(told: dict[str, Any]) -> None:
     opening = Opening(
         port=0, plain=tls is None, tls=tls, unix=folder / "decide.sock", limits=DEFAULT
     )
-    doors = Doors(node, opening, pager_key=bytes(32))
-    await doors.open()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)  # as in a worker
-    sys.stdout.write(json.dumps({"port": doors.port}) + "\n")
-    sys.stdout.flush()
-    await ending.wait()
-    await doors.close()
-    if remote is not None:
-        await remote.close()
+    async with opened(told) as log:
+        node = BenchNode(told["kind"], told["policies"], log, durable=told["durability"] == "fsync")
+        doors = Doors(node, opening, pager_key=bytes(32))
+        await doors.open()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)  # as in a worker
+        sys.stdout.write(json.dumps({"port": doors.port}) + "\n")
+        sys.stdout.flush()
+        await ending.wait()
+        await doors.close()
 
 
 if __name__ == "__main__":
