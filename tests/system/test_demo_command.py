@@ -132,6 +132,18 @@ def test_a_newcomer_logs_in_with_the_line_on_the_sheet_and_asks_the_log(state: P
                 text=True,
             )
             assert pasted.stdout == doctor.stdout
+        if shutil.which("curl"):
+            pasted = subprocess.run(
+                ["sh", "-c", sheet["decisions"]["curl"]],
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
+            told_app = json.loads(pasted.stdout)
+            assert told_app["decision"] is True
+            assert told_app["context"]["levels"] == {"labs": "full"}
+        for file in sheet["decisions"]["tokens"].values():
+            assert Path(file).stat().st_mode & 0o777 == 0o600
         told = chartgate("audit", "who", "--patient", "MRN-100001", "--state", state)
         assert "Marcus Welby" in told.stdout
         assert "Ravi Patel" not in told.stdout
@@ -148,6 +160,7 @@ def test_ctrl_c_stops_everything_and_the_next_start_goes_on(state: Path) -> None
         assert len(servers(state)) >= 2
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+        assert not list((state / "tokens").iterdir())
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     assert not (state / "pgpass").exists()
