@@ -35,6 +35,7 @@ from chartgate.targets.compiled import View
 from chartgate.targets.entity_store import EntityStore
 
 RECIPIENT: Final = "recipient"
+LONGEST_RECIPIENT: Final = 256
 _CLAIM: Final = "purpose"
 _READ_APART: Final = frozenset({_CLAIM, RECIPIENT})
 _NOBODY: Final = EntityUid("", "")
@@ -241,7 +242,11 @@ class Framing:
         recipient = context.get(RECIPIENT, "")
         if recipient.__class__ is not str:
             raise WrongType("context.recipient is not a string")
-        frame.recipient = recipient
+        if len(recipient) > LONGEST_RECIPIENT:
+            # An accounting of disclosures holds the whole name, or there is no disclosure.
+            raise WrongType(f"context.recipient has more than {LONGEST_RECIPIENT} characters")
+        # Spaces and dots name nobody.
+        frame.recipient = recipient if any(letter.isalnum() for letter in recipient) else ""
         if recipient and RECIPIENT in asked.context:
             values[RECIPIENT] = asked.context[RECIPIENT](recipient)
         frame.told = {

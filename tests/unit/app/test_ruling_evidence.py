@@ -128,3 +128,18 @@ def test_what_leads_to_no_patient_is_no_phi(version: PolicyVersion, rulings: Rul
     assert all(leads_to_patient(wider, name) for name in ways)
     nothing = {k: v for k, v in schema.entities.items() if k != "Patient"}
     assert leads_to_patient(replace(schema, entities=nothing), "AuditLog")
+
+
+@pytest.mark.parametrize("name", ["", " ", "...", "\u200b", "x" * 257, 7, ["Registry"]])
+def test_a_disclosure_names_its_recipient_whole_or_is_refused(
+    rulings: Rulings, name: object
+) -> None:
+    asked = msgspec.structs.replace(
+        about(category="billing"), action=Action("share"), context={"recipient": name}
+    )
+    ruling = rulings.rule(asked, EVERYTHING, FACTS, NOW)
+    assert ruling.reason is not None
+    assert ruling.reason.code in {"recipient_needed", "wrong_type"}
+    assert item_of(asked, ruling).recipient == ""
+    whole = msgspec.structs.replace(asked, context={"recipient": "\u00e9" * 256})
+    assert item_of(whole, rulings.rule(whole, EVERYTHING, FACTS, NOW)).recipient == "\u00e9" * 256
