@@ -72,7 +72,7 @@ class Door(Gateway):
             config,
             behind.in_force,
             behind.upstream,
-            behind.people,  # type: ignore[arg-type]  (what is asked of it here is in ``People``)
+            behind.people,  # type: ignore[arg-type]  # what is asked of it here is in ``People``
             behind.tokens,
             behind.log,
         )
