@@ -2,7 +2,8 @@
 
 Rules kept: nothing is granted before its approval was verified against the log (``app.grants``), in a
 worker thread; the end of a grant, of her account, or of the name that it was given to, needs no
-evidence and no thread; a row that does not verify is an alarm, once.
+evidence and no thread; a row that does not verify is an alarm, once. What was ended stays ended: a
+row that comes back (``revoked_at`` taken away, a backup restored) is an alarm too.
 """
 
 import asyncio
@@ -54,6 +55,10 @@ class GrantKeeper:
         """Verified and in force, and for whom."""
         self._of_person: dict[str, set[str]] = {}
         """uid -> the grants that the control plane listed for her."""
+        self._seen: set[str] = set()
+        """Ids that were ever listed."""
+        self._over: set[str] = set()
+        """Those of them that were not any more: their approval verifies for all time."""
         self._told: set[str] = set()
         self._waiting: dict[str, None] = {}
         self._wake = asyncio.Event()
@@ -78,7 +83,7 @@ class GrantKeeper:
         """The control plane changed: end what is over now, verify what is new soon."""
         changed = people.changed
         if changed.everything:
-            touched = set(self._held) | set(people.grants)
+            touched = self._seen | set(people.grants)
             self._of_person.clear()
         else:
             touched = set(changed.grants)
@@ -90,10 +95,11 @@ class GrantKeeper:
         over = []
         for number in touched:
             row = people.grants.get(number)
+            self._note(number, row)
             if row is not None:
                 self._of_person.setdefault(row.person_uid, set()).add(number)
             elif (before := self._held.get(number)) is not None:
-                self._of_person[before.row.person_uid].discard(number)
+                self._of_person.get(before.row.person_uid, set()).discard(number)
             held, case = self._held.get(number), self._case(people, row)
             if held is not None and held != case:
                 del self._held[number]
@@ -104,6 +110,17 @@ class GrantKeeper:
             self._in_force.end(over)
         if self._waiting:
             self._wake.set()
+
+    def _note(self, number: str, row: GrantRow | None) -> None:
+        if row is not None:
+            self._seen.add(number)
+            if number in self._over and number not in self._told:
+                self._told.add(number)
+                self._alarmed(
+                    "revived_grant", f"grant {number} was ended and is listed again: not obeyed"
+                )
+        elif number in self._seen:
+            self._over.add(number)
 
     async def _follow(self) -> None:
         while True:
@@ -160,7 +177,7 @@ class GrantKeeper:
 
     def _case(self, people: ControlPlaneSnapshot, row: GrantRow | None) -> _Case | None:
         person = None if row is None else people.person_of(row.person_uid)
-        if row is None or person is None or not person.active:
+        if row is None or row.id in self._over or person is None or not person.active:
             return None
         return _Case(row, person.name)
 
