@@ -6,7 +6,7 @@ import re
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from chartgate.model.event import (
     decode,
     encode,
 )
+from chartgate.sdk.token import FileToken
 
 pytestmark = pytest.mark.system
 
@@ -337,3 +338,48 @@ async def test_the_process_says_in_a_line_what_stands_in_its_way(tmp_path: Path)
     assert process.returncode == 1
     assert said.startswith(b"misconfigured: ")
     assert said.count(b"\n") == 1
+
+
+async def test_a_rotated_token_counts_at_the_next_link(tmp_path: Path, path: Path) -> None:
+    valid, file = {"first"}, tmp_path / "token"
+
+    async def verify(token: str) -> str | None:
+        return "s_1" if token in valid else None
+
+    file.write_text("first\n", encoding="ascii")
+    ups: list[bool] = []
+    linked = asyncio.Event()
+
+    def on_link(is_up: bool) -> None:
+        ups.append(is_up)
+        if is_up:
+            linked.set()
+
+    source = FileToken(file).value
+    link = LogLink(path, kind="app", token=source)
+    remote = RemoteLog(path, kind="app", token=source, on_link=on_link)
+    async with AsyncExitStack() as stack:
+        opened = AppDoor(verify, TOKENS, now=lambda: NOW)
+        async with writing(tmp_path, path, opened):
+            await stack.enter_async_context(remote)
+            assert await remote.append(asked()) == 0
+            assert await asyncio.to_thread(link.append, asked()) == 1
+        # Rotated while the writer is away: the old token opens nothing when it is back.
+        linked.clear()
+        valid.clear()
+        valid.add("second")
+        async with writing(tmp_path, path, opened):
+            with pytest.raises(Refused, match="token is not accepted"):
+                await RemoteLog.open(path, kind="app", token=source)
+            fresh = tmp_path / "token.fresh"
+            fresh.write_text("second\n", encoding="ascii")
+            fresh.replace(file)
+            async with asyncio.timeout(10):
+                await linked.wait()
+            assert ups == [True, False, True]
+            assert await remote.append(asked()) == 2
+            with suppress(LogUnavailable):  # the link of before: it does not know yet
+                await asyncio.to_thread(link.append, asked())
+            assert await asyncio.to_thread(link.append, asked()) >= 3
+            await remote.close()
+            link.close()

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -40,6 +40,11 @@ SECONDS: Final = 10.0
 _CHUNK: Final = 1 << 16
 
 
+TokenSource = str | Callable[[], str]
+"""A token, or what gives the one that counts now: it is asked at every greeting, so that a token that
+was rotated needs no restart."""
+
+
 class NoGateway(LogUnavailable):
     """Nobody listens at the socket: the log may be opened directly."""
 
@@ -65,10 +70,16 @@ class LogLink:
     """
 
     def __init__(
-        self, path: Path, *, kind: str = "worker", token: str = "", timeout: float = SECONDS
+        self,
+        path: Path,
+        *,
+        kind: str = "worker",
+        token: TokenSource = "",
+        timeout: float = SECONDS,
     ) -> None:
         self._path = path
-        self._hello = Hello(VERSION, kind, token)
+        self._kind = kind
+        self._token = token
         self._timeout = timeout
         self._lock = threading.Lock()
         self._wire: _Wire | None = None
@@ -127,7 +138,8 @@ class LogLink:
             if self._pid != os.getpid():  # a fork: the parent goes on with its link
                 self._wire, self._pid = None, os.getpid()
             if self._wire is None or self._wire.is_lost:
-                self._wire = _Wire(self._path, self._hello, self._timeout)
+                hello = greeting(self._kind, self._token)
+                self._wire = _Wire(self._path, hello, self._timeout)
             return self._wire
 
 
@@ -249,6 +261,11 @@ def connected(path: Path, timeout: float, kind: str) -> socket.socket:
         link.close()
         raise
     return link
+
+
+def greeting(kind: str, token: TokenSource) -> Hello:
+    """What the writer is told of the caller, with the token that counts now."""
+    return Hello(VERSION, kind, token if isinstance(token, str) else token())
 
 
 def check_writer(link: socket.socket, path: Path, kind: str) -> None:

@@ -19,7 +19,6 @@ from typing import Final, Self, cast
 import msgspec
 
 from chartgate.adapters.log_frames import (
-    VERSION,
     Frames,
     Hello,
     Malformed,
@@ -36,7 +35,7 @@ from chartgate.adapters.log_frames import (
     unpack_head,
     unpack_number,
 )
-from chartgate.adapters.log_link import check_writer, welcomed
+from chartgate.adapters.log_link import TokenSource, check_writer, greeting, welcomed
 from chartgate.errors import ChartgateError, LogUnavailable
 
 MAX_UNDER_WAY: Final = 16 << 20
@@ -59,11 +58,12 @@ class RemoteLog:
         path: Path,
         *,
         kind: str = "worker",
-        token: str = "",
+        token: TokenSource = "",
         on_link: Callable[[bool], None] | None = None,
     ) -> None:
         self._path = path
-        self._hello = Hello(VERSION, kind, token)
+        self._kind = kind
+        self._token = token
         self._on_link = on_link or (lambda _up: None)
         self._wire: _Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -80,7 +80,7 @@ class RemoteLog:
         path: Path,
         *,
         kind: str = "worker",
-        token: str = "",
+        token: TokenSource = "",
         on_link: Callable[[bool], None] | None = None,
     ) -> Self:
         """A log whose link stands; raises ``LogUnavailable`` when the writer is not there."""
@@ -203,12 +203,13 @@ class RemoteLog:
 
     async def _connect(self) -> "_Wire":
         loop = asyncio.get_running_loop()
+        hello = greeting(self._kind, self._token)
         try:
             async with asyncio.timeout(_GREETING_SECONDS):
                 _, wire = await loop.create_unix_connection(_Wire, str(self._path))
                 try:
-                    check_writer(wire.socket, self._path, self._hello.kind)
-                    welcome = await wire.greet(self._hello)
+                    check_writer(wire.socket, self._path, hello.kind)
+                    welcome = await wire.greet(hello)
                 except BaseException:
                     wire.lose("the audit log's writer was not accepted")
                     raise

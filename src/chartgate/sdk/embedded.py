@@ -199,9 +199,7 @@ class _Engine:
         name = f"{instance.node}/app-{self._name}-{os.getpid()}"
         try:
             log = await self._stack.enter_async_context(
-                RemoteLog(path)
-                if is_own
-                else RemoteLog(path, kind="app", token=self._token.value())
+                RemoteLog(path) if is_own else RemoteLog(path, kind="app", token=self._token.value)
             )
             node = await self._stack.enter_async_context(
                 Node(
