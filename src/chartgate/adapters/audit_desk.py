@@ -104,8 +104,10 @@ class AuditDesk(Desk):
         return self._reader.entries(start, stop)
 
     def names(self) -> dict[str, str]:
-        """uid -> full name, for showing."""
-        return dict(self._people().names)
+        """uid -> full name of a person, or name of an application, for showing."""
+        people = self._people()
+        services = {uid: service.name for uid, service in people.services.by_uid.items()}
+        return {**people.names, **services}
 
     def uid_of(self, name: str) -> str | None:
         """The uid behind a login name."""

@@ -47,6 +47,8 @@ class TailRow:
     kind: str
     person: str
     text: str
+    service: str = ""
+    """Uid of the application, where one asked or was changed; ``text`` has it as well."""
 
 
 def tail(entries: Entries, n: int) -> tuple[TailRow, ...]:
@@ -63,6 +65,7 @@ def tail_row(index: int, event: Event) -> TailRow:
         kind=str(event.__struct_config__.tag).replace("_", " "),
         person=_person(event),
         text=describe(event),
+        service=str(getattr(event, "service", "")),
     )
 
 

@@ -173,7 +173,7 @@ def show_tail(out: Console, rows: Sequence[TailRow], names: Names, *, zone: tzin
             *node,
             names.get(row.person, row.person),
             row.kind,
-            row.text,
+            _said(row, names),
         )
     out.print(table)
     out.print()
@@ -182,7 +182,15 @@ def show_tail(out: Console, rows: Sequence[TailRow], names: Names, *, zone: tzin
 def tail_line(row: TailRow, names: Names, zone: tzinfo) -> str:
     """One event as one line, for following."""
     person = names.get(row.person, row.person)
-    return plain(f"{row.index:>8}  {_time(row.at, zone)}  {person:<20}  {row.kind:<13}  {row.text}")
+    return plain(
+        f"{row.index:>8}  {_time(row.at, zone)}  {person:<20}  {row.kind:<13}  {_said(row, names)}"
+    )
+
+
+def _said(row: TailRow, names: Names) -> str:
+    """What an event says, an application by its name."""
+    name = names.get(row.service) if row.service else None
+    return row.text if name is None else row.text.replace(row.service, name, 1)
 
 
 def plain(text: str) -> str:
@@ -209,7 +217,7 @@ def _statements(
                     ("as", _role(row)),
                     ("how", _how(row) + _count(row)),
                     _what(row),
-                    ("policies", ", ".join((*row.determining, *row.grants))),
+                    ("policies", ", ".join(dict.fromkeys((*row.determining, *row.grants)))),
                 ),
             )
             for row in rows
@@ -266,7 +274,7 @@ def _entries(
         for label, text in details:
             if text:
                 grid.add_row(label, Text(plain(text)))
-        out.print(Padding(grid, (0, 0, 0, widths[0] + 2)))
+        out.print(Padding(grid, (0, 0, 0, widths[0] + 2), expand=False))
     out.print()
 
 

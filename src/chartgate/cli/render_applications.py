@@ -12,6 +12,7 @@ Block = tuple[str, Sequence[str], Iterator[tuple[Sequence[str | Text], Sequence[
 """Title, headings, and for each entry its cells and details."""
 
 _LEVELS = ("full", "summary", "masked", "withheld")
+_UNASKED = "out_of_scope"
 
 
 def blocks(
@@ -49,9 +50,8 @@ def _entries(
     about_patient: bool,
 ) -> Iterator[tuple[Sequence[str | Text], Sequence[tuple[str, str]]]]:
     for row in rows:
-        person = names.get(row.person, row.person) or "unknown to the control plane"
         yield (
-            (str(row.index), when(row.at), person, _outcome(row)),
+            (str(row.index), when(row.at), _person(row, names), _outcome(row)),
             (
                 ("as", _role(row)),
                 ("asked", _asked(row, about_patient)),
@@ -59,7 +59,7 @@ def _entries(
                 ("shown" if row.disclosed else "levels", _levels(row)),
                 ("recipient", row.recipient),
                 ("reason", row.reason.replace("_", " ")),
-                ("policies", ", ".join((*row.determining, *row.grants))),
+                ("policies", ", ".join(dict.fromkeys((*row.determining, *row.grants)))),
             ),
         )
 
@@ -84,6 +84,13 @@ def _searches(
                 ("purpose", row.purpose),
             ),
         )
+
+
+def _person(row: EvaluationRow, names: Names) -> str:
+    if row.person:
+        return names.get(row.person, row.person)
+    # What an application may not ask is refused before anybody is looked for.
+    return "not looked up" if row.reason == _UNASKED else "unknown to the control plane"
 
 
 def _outcome(row: EvaluationRow) -> Text:

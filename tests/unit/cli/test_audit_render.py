@@ -194,6 +194,20 @@ def test_the_newest_events_say_once_what_all_of_them_share() -> None:
     assert "Node" in out.getvalue()
 
 
+def test_an_application_is_shown_by_its_name_and_kept_by_its_uid() -> None:
+    event = TailRow(
+        index=1, at=AT, node="n", kind="service step", person="p_1", service="s_1",
+        text="service s_1 token revoked",
+    )  # fmt: skip
+    line = render.tail_line(event, {**NAMES, "s_1": "ehr"}, UTC)
+    assert line.endswith("service ehr token revoked")
+    out = io.StringIO()
+    render.show_tail(render.console(out), [event], {**NAMES, "s_1": "ehr"}, zone=UTC)
+    assert "service ehr token revoked" in " ".join(out.getvalue().split())
+    assert "s_1" in render.tail_line(event, NAMES, UTC)
+    assert event.service == "s_1" in event.text
+
+
 def test_the_last_words_are_the_scope_only_statements() -> None:
     assert who(report()).rstrip().endswith("0 scope-only statements may include this patient.")
     listed = who(report(scope_only=(row(index=4711, scope_only=True),)))
