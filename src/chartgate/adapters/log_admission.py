@@ -77,6 +77,7 @@ class _Envelope(msgspec.Struct, frozen=True):
     items: tuple[_Item, ...] = ()
     patient: str = ""
     patients: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
 
 
 _envelope: Final = msgspec.json.Decoder(_Envelope)
@@ -189,7 +190,7 @@ def check_relaxed(entry: bytes) -> None:
         item.patient or any(level != "withheld" for level in item.levels.values())
         for item in found.items
     )
-    if found.kind not in _RELAXED or shows or found.patient or found.patients:
+    if found.kind not in _RELAXED or shows or found.patient or found.patients or found.found:
         raise Refused('durability "append" is not for what releases PHI')
 
 
@@ -202,7 +203,8 @@ def _check_tokens(event: Event) -> None:
                 tokens += (item.patient, item.resource, item.subject)
                 tokens += (held.partition("!")[2] for held in item.assignments)
         case Search():
-            tokens += (event.patient, *event.patients)
+            tokens += (event.patient, *event.patients, event.subject)
+            tokens += () if event.sought == "action" else event.found
     if any(token and not _TOKEN.fullmatch(token) for token in tokens):
         raise Refused("a patient or resource that is not in a placeholder")
 

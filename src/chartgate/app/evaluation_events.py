@@ -262,11 +262,16 @@ def search_events(
     results: int = 0,
     persons: Sequence[str] = (),
     patients: Sequence[str] = (),
+    actions: Sequence[str] = (),
+    others: Sequence[str] = (),
+    subject: str = "",
+    categories: tuple[str, ...] = (),
     trace: str = "",
 ) -> tuple[bytes, ...]:
-    """The log entries of one page of a search; ``patient`` and ``patients`` are keys.
+    """The log entries of one page of a search; ``patient`` and ``patients`` are keys, ``others`` and
+    ``subject`` are ``type:id``.
 
-    Each part names at most 1,000 persons and patients; all of them repeat what was sought.
+    Each part names at most 1,000 of what was found; all of them repeat what was sought.
     """
     year = int(at[:4])
     whole = Search(
@@ -284,31 +289,36 @@ def search_events(
         policy_set=policy_set,
         data_map=data_map,
         results=results,
+        subject=tokens.token(RESOURCE, subject[:_MAX_TEXT], year=year) if subject else "",
+        categories=categories,
         trace=trace,
     )
     room = MAX_PART - len(encode(whole))
-    found = [tokens.token(PATIENT, key, year=year) for key in patients]
-    parts = tuple(_pages(persons, found, room))
+    names = [
+        *(("persons", uid) for uid in persons),
+        *(("patients", tokens.token(PATIENT, key, year=year)) for key in patients),
+        *(("found", name) for name in actions),
+        *(("found", tokens.token(RESOURCE, name[:_MAX_TEXT], year=year)) for name in others),
+    ]
+    parts = tuple(_pages(names, room))
     return tuple(
         encode(msgspec.structs.replace(whole, part=number, **page))
         for number, page in enumerate(parts)
     )
 
 
-def _pages(
-    persons: Sequence[str], patients: Sequence[str], room: int
-) -> Iterator[Mapping[str, tuple[str, ...]]]:
-    """Names in their order, at most 1,000 and 48 KiB a page; one page at least."""
-    page: dict[str, list[str]] = {"persons": [], "patients": []}
+def _pages(names: Sequence[tuple[str, str]], room: int) -> Iterator[Mapping[str, tuple[str, ...]]]:
+    """Fields and their names in order, at most 1,000 and 48 KiB a page; one page at least."""
+    page: dict[str, list[str]] = {"persons": [], "patients": [], "found": []}
     left, count = room, 0
-    for field, name in (*(("persons", n) for n in persons), *(("patients", n) for n in patients)):
+    for field, name in names:
         size = len(_encoder.encode(name)) + 1
         if size > room:
             raise Unrecordable("a name that is too large for a log entry")
         if count == MAX_TOKENS or size > left:
-            yield {field: tuple(names) for field, names in page.items()}
-            page = {"persons": [], "patients": []}
+            yield {field: tuple(held) for field, held in page.items()}
+            page = {field: [] for field in page}
             left, count = room, 0
         page[field].append(name)
         left, count = left - size, count + 1
-    yield {field: tuple(names) for field, names in page.items()}
+    yield {field: tuple(held) for field, held in page.items()}

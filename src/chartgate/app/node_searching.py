@@ -156,15 +156,22 @@ def entries(
     first = told[0].ruling if told else None
     persons: list[str] = []
     patients: list[str] = []
-    what, person = "action", ""
+    others: list[str] = []
+    what, person, subject = "action", "", ""
     if isinstance(sought.query, SubjectSearch):
         what = "subject"
-        persons = [r.ruling.person for r in told if r.ruling is not None and r.ruling.person]
+        uids = [(r, "" if r.ruling is None else r.ruling.person) for r in told]
+        persons = [uid for _, uid in uids if uid]
+        others = [f"{r.type}:{r.id}" for r, uid in uids if not uid]
     else:
         person = _uid(rulings, question, at_ms)
+        subject = "" if person else f"{question.subject.type}:{question.subject.id}"
     if isinstance(sought.query, ResourceSearch):
         what = "resource"
-        patients = [r.id for r in told] if question.resource.type == RECORD else []
+        if question.resource.type == RECORD:
+            patients = [r.id for r in told]
+        else:
+            others = [f"{r.type}:{r.id}" for r in told]
     return search_events(
         at=at,
         node=node,
@@ -183,8 +190,25 @@ def entries(
         results=len(told),
         persons=persons,
         patients=patients,
+        actions=[r.id for r in told] if what == "action" else (),
+        others=others,
+        subject=subject,
+        categories=_categories(rulings, question, told),
         trace=trace,
     )
+
+
+def _categories(rulings: Rulings, question: Question, told: Sequence[Result]) -> tuple[str, ...]:
+    """What of a record was asked about, as far as the policies know it."""
+    if question.resource.type != RECORD:
+        return ()
+    said = question.resource.properties
+    fields, several = said.get("fields"), said.get("categories")
+    named = [said.get("category")]
+    named += several if isinstance(several, list) else ()
+    named += fields.values() if isinstance(fields, dict) else ()
+    asked = {name for name in named if isinstance(name, str) and name in rulings.shape.categories}
+    return tuple(sorted(asked.union(*(r.ruling.levels for r in told if r.ruling is not None))))
 
 
 def _uid(rulings: Rulings, question: Question, at_ms: int) -> str:

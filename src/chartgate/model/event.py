@@ -171,6 +171,12 @@ class Search(_Event, frozen=True, kw_only=True, tag="search"):
     """Uids in the page that was answered; at most 1,000 an event."""
     patients: tuple[str, ...] = ()
     """Tokens of patients in the page that was answered; at most 1,000 an event."""
+    found: tuple[str, ...] = ()
+    """What else the page named: actions by name; tokens of resources, and of subjects without a uid."""
+    subject: str = ""
+    """Token of who was asked about, where ``person`` is empty."""
+    categories: tuple[str, ...] = ()
+    """What of a record was asked about."""
     trace: str = ""
 
 

@@ -120,3 +120,23 @@ async def test_a_search_that_a_version_overtakes_is_made_anew(
     assert found.found.names == ()
     (event,) = map(decode, node.log.entries)
     assert isinstance(event, Search)
+
+
+async def test_the_log_holds_what_a_search_found_whatever_it_is(
+    versions: tuple[Ready, Ready],
+) -> None:
+    node = Node(versions[1], versions[1])
+
+    async def found(query: Any) -> tuple[tuple[str, ...], Search]:
+        node.log.entries.clear()
+        answer = await node.desk.search(Sought(query, Page(100, ""), b""), CALLER, request="r")
+        (event,) = map(decode, node.log.entries)
+        assert isinstance(event, Search)
+        return answer.found.names, event
+
+    names, event = await found(ActionSearch(Subject("User", "kim"), RECORD, {}))
+    assert "view" in names
+    assert (event.found, event.categories, event.person) == (names, ("billing",), "uid-kim")
+    names, event = await found(ActionSearch(Subject("User", "nobody"), RECORD, {}))
+    token = TOKENS.token("resource", "User:nobody", year=datetime.now(UTC).year)
+    assert (names, event.found, event.subject) == ((), (), token)
