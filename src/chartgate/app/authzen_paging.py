@@ -4,8 +4,10 @@ The rules kept (AuthZEN 1.0, "Pagination"): a token is opaque; with it a changed
 limit is refused; ``next_token`` is there on every page, and empty on the last. A page begins *after*
 the last result of the one before, so a result that comes or goes between them shifts no other.
 
-The token is the limit and that last result, signed (HMAC-SHA-256) together with the digest of the
-query and of who asked. It says nothing that its holder has not been told.
+The token is the limit and that place, authenticated (HMAC-SHA-256) together with the digest of the
+query and of who asked, and enciphered under its own authenticator (a synthetic IV, as in RFC 5297,
+with HMAC-SHA-256 as the pseudo-random function): a page may end behind somebody whom its holder was
+not told of, and that she is there is nothing for her to read (45 CFR 164.502(b)).
 """
 
 import hashlib
@@ -23,8 +25,11 @@ DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1_000
 
 MAX_TOKEN: Final = 8_192
-_VERSION: Final = b"\x01"
+_VERSION: Final = b"\x02"
 _MAC: Final = 16
+_HEAD: Final = 5
+_BLOCK: Final = 64
+"""Texts are filled up to a multiple of it: their length is no sign of them either."""
 
 
 class PageRequest(msgspec.Struct, frozen=True):
@@ -72,11 +77,22 @@ class Pager:
 
     def token(self, page: Page, digest: bytes) -> str:
         """The token under which ``page`` is asked for."""
-        signed = _VERSION + page.limit.to_bytes(2) + (page.after or "").encode()
-        return _text(self._mac(signed, digest) + signed)
+        text = (page.after or "").encode()
+        plain = _VERSION + page.limit.to_bytes(2) + len(text).to_bytes(2) + text
+        plain += bytes(-len(plain) % _BLOCK)
+        mac = self._mac(plain, digest)
+        return _text(mac + self._masked(mac, plain))
 
     def _mac(self, signed: bytes, digest: bytes) -> bytes:
-        return hmac.digest(self._key, b"chartgate page 1\n" + digest + signed, "sha256")[:_MAC]
+        return hmac.digest(self._key, b"chartgate page 2\n" + digest + signed, "sha256")[:_MAC]
+
+    def _masked(self, mac: bytes, data: bytes) -> bytes:
+        """The data, enciphered or deciphered: the stream is made of the authenticator."""
+        stream = b"".join(
+            hmac.digest(self._key, b"chartgate page mask\n" + mac + block.to_bytes(4), "sha256")
+            for block in range(-(-len(data) // 32))
+        )
+        return bytes(one ^ other for one, other in zip(data, stream, strict=False))
 
     def _opened(self, token: str, digest: bytes) -> Page:
         if len(token) > MAX_TOKEN or not token.isascii():
@@ -87,10 +103,12 @@ class Pager:
             raise BadPage(_NOT_OURS) from None
         if _text(data) != token:
             raise BadPage(_NOT_OURS)  # base64 has other spellings of the same bytes
-        mac, signed = data[:_MAC], data[_MAC:]
-        if not hmac.compare_digest(mac, self._mac(signed, digest)):
+        mac = data[:_MAC]
+        plain = self._masked(mac, data[_MAC:])
+        if not hmac.compare_digest(mac, self._mac(plain, digest)) or plain[:1] != _VERSION:
             raise BadPage(_NOT_OURS)
-        return Page(int.from_bytes(signed[1:3]), signed[3:].decode())
+        size = int.from_bytes(plain[3:_HEAD])
+        return Page(int.from_bytes(plain[1:3]), plain[_HEAD : _HEAD + size].decode())
 
 
 def _limit(asked: float | UnsetType) -> int | UnsetType:
