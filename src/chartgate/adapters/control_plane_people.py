@@ -23,7 +23,7 @@ _RECORD: Final = b"\x1e"
 _DEPARTMENT: Final = "\x1f"
 _REFERENCE: Final = "\x1d"
 _PATIENT: Final = "\x1c"
-_MOST_VALUES: Final = 16_384
+_MOST_VALUES: Final = 8_192
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -70,20 +70,24 @@ class StoredPerson:
 
 
 class Holder:
-    """Remembers the values that were asked for; shared by all versions of a node's people."""
+    """Remembers the values that were asked for last; shared by all versions of a node's people."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_before", "_made")
 
     def __init__(self) -> None:
         self._made: dict[StoredPerson, Person] = {}
+        self._before: dict[StoredPerson, Person] = {}
 
     def person(self, stored: StoredPerson) -> Person:
-        """The value of a row."""
+        """The value of a row: the same one as long as somebody asks for it now and then."""
         made = self._made.get(stored)
         if made is None:
+            made = self._before.get(stored)
             if len(self._made) >= _MOST_VALUES:
-                self._made = {}
-            made = self._made[stored] = stored.person()
+                self._before, self._made = self._made, {}
+            if made is None:
+                made = stored.person()
+            self._made[stored] = made
         return made
 
 
