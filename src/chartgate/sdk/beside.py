@@ -29,8 +29,14 @@ def beside(
     folder = State(default_root() if state is None else Path(state))
     instance = folder.instance()
     token = folder.token_file(service or instance.asker)
-    if not instance.decisions or not token.exists():
-        raise Misused(f"no decision service runs in {folder.root}: start `chartgate demo`")
+    if not instance.decisions:
+        raise Misused(
+            f"no decision service runs in {folder.root}: start `chartgate demo` or `chartgate serve`"
+        )
+    if not token.is_file():
+        names = sorted(file.name for file in token.parent.glob("*"))
+        there = f"; there are tokens of {', '.join(names)}" if names else ""
+        raise Misused(f"there is no token in {token}{there}: `chartgate service token` makes one")
     if over == "unix":
         return {"url": f"unix:{folder.decision_socket}", "token_file": token}
     if over == "embedded":

@@ -10,7 +10,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from chartgate.sdk.errors import QuestionRefused, Unavailable
+import msgspec
+
+from chartgate.sdk.errors import Misused, QuestionRefused, Unavailable
 from chartgate.sdk.token import Token
 
 DEADLINE: Final = 2.0
@@ -20,8 +22,18 @@ _LONGEST_PAUSE: Final = 0.5
 _REFUSED: Final = frozenset((400, 401, 403, 404, 413, 415, 422))
 
 
+_CURES: Final = {
+    401: "was its token revoked, or has it ended? `chartgate service token` makes another",
+    404: "is the url that of the decision service?",
+}
+
+
 class NoReply(Exception):
-    """A connection was refused, broke or timed out: nothing was answered."""
+    """A connection was refused, broke or timed out: nothing was answered. The words say why."""
+
+
+class NotTrusted(NoReply):
+    """Whoever answers there is not known as the service: asking again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Send the call with this token and wait so long; answer a ``Reply``, or ``None`` for none."""
+    """Send the call with this token and wait so long; answer a ``Reply``, or why there is none."""
 
     call: Call
     token: str
@@ -81,7 +93,7 @@ class Clock(Protocol):
 
 
 T = TypeVar("T")
-Calling = Generator[Attempt | Pause, Reply | None, T]
+Calling = Generator[Attempt | Pause, Reply | NoReply | None, T]
 
 
 def calling(clock: Clock, call: Call, token: Token, seconds: float) -> Calling[Any]:
@@ -96,6 +108,10 @@ def calling(clock: Clock, call: Call, token: Token, seconds: float) -> Calling[A
         reply = yield Attempt(call, token.value(), left)
         if reply is None:
             last = "it could not be reached"
+        elif isinstance(reply, NoReply):
+            last = str(reply)
+            if isinstance(reply, NotTrusted):
+                break
         elif reply.status == 200:
             return reply.body
         elif reply.status == 401 and not reread and token.reread():
@@ -124,7 +140,31 @@ def refused(status: int) -> bool:
 def told(reply: Reply) -> str:
     """Why, as the service says; its words hold nothing of what was asked."""
     body = reply.body
+    cure = f"; {_CURES[reply.status]}" if reply.status in _CURES else ""
     for key in ("message", "error"):
         if isinstance(body, dict) and isinstance(body.get(key), str):
-            return f"the decision service refused the question ({reply.status}): {body[key]}"
-    return f"the decision service refused the question ({reply.status})"
+            return f"the decision service refused the question ({reply.status}): {body[key]}{cure}"
+    return f"the decision service refused the question ({reply.status}){cure}"
+
+
+def encoded(value: Any) -> bytes:
+    """As it travels; raises ``Misused`` for what JSON has no form for."""
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError) as exc:
+        raise Misused("a question holds JSON values only") from exc
+
+
+def why(failure: BaseException) -> str:
+    """What kept us from an answer, in words that hold nothing of the question or the answer."""
+    link: BaseException | None = failure
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return f"it could not be reached ({link.strerror}): does it run, and at this address?"
+        if isinstance(link, TimeoutError):
+            break
+        link = link.__cause__ or link.__context__
+    name = type(link or failure).__name__
+    if "Timeout" in name:
+        return "it did not answer in time"
+    return f"it could not be reached ({name}): does it run, and at this address?"

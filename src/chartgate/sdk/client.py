@@ -174,7 +174,7 @@ class Chartgate:
                 return
 
     def _driven(self, plan: Calling[T]) -> T:
-        told: Reply | None = None
+        told: Reply | NoReply | None = None
         while True:
             try:
                 step = plan.send(told)
@@ -187,8 +187,8 @@ class Chartgate:
                 continue
             try:
                 told = self._link.exchange(step.call, step.token, step.seconds)
-            except NoReply:
-                told = None
+            except NoReply as exc:
+                told = exc
 
 
 class AsyncChartgate:
@@ -319,7 +319,7 @@ class AsyncChartgate:
                 return
 
     async def _driven(self, plan: Calling[T]) -> T:
-        told: Reply | None = None
+        told: Reply | NoReply | None = None
         while True:
             try:
                 step = plan.send(told)
@@ -332,5 +332,5 @@ class AsyncChartgate:
                 continue
             try:
                 told = await self._link.exchange(step.call, step.token, step.seconds)
-            except NoReply:
-                told = None
+            except NoReply as exc:
+                told = exc

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from chartgate.sdk.calling import Call, NoReply, Reply
+from chartgate.sdk.calling import Call, NoReply, NotTrusted, Reply, encoded, why
 from chartgate.sdk.errors import Misused
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class Https:
         try:
             answer = self._client.post(
                 _BASE + call.op,
-                content=msgspec.json.encode(call.body),
+                content=encoded(call.body),
                 headers=_headers(call, token),
                 timeout=seconds,
             )
         except self._failures as exc:
-            raise NoReply(type(exc).__name__) from exc
+            raise _no_reply(exc) from exc
         return _reply(answer)
 
     def close(self) -> None:
@@ -71,12 +71,12 @@ class AsyncHttps:
         try:
             answer = await self._client.post(
                 _BASE + call.op,
-                content=msgspec.json.encode(call.body),
+                content=encoded(call.body),
                 headers=_headers(call, token),
                 timeout=seconds,
             )
         except self._failures as exc:
-            raise NoReply(type(exc).__name__) from exc
+            raise _no_reply(exc) from exc
         return _reply(answer)
 
     async def close(self) -> None:
@@ -122,12 +122,34 @@ def _trust(
     try:
         # With a file of ours the system's authorities do not count.
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if certificate is not None:
-            context.load_cert_chain(*map(str, certificate))
     except (OSError, ssl.SSLError) as exc:
-        raise Misused(f"the certificates cannot be read: {exc.strerror}") from exc
+        raise Misused(f"ca={str(ca)!r} holds no authority's certificate: {_said(exc)}") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None:
+        try:
+            context.load_cert_chain(*map(str, certificate))
+        except (OSError, ssl.SSLError) as exc:
+            raise Misused(f"our own certificate or its key cannot be read: {_said(exc)}") from exc
     return context
+
+
+def _said(exc: OSError) -> str:
+    reason = getattr(exc, "reason", None) or exc.strerror or "not readable"
+    return str(reason).lower().replace("_", " ")
+
+
+def _no_reply(failure: Exception) -> NoReply:
+    link: BaseException | None = failure
+    while link is not None:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return NotTrusted(
+                f"its certificate is not trusted ({link.verify_message}): name its authority's file "
+                "with ca="
+            )
+        if isinstance(link, ssl.SSLError):
+            return NoReply("no TLS could be agreed on with it: is the url right?")
+        link = link.__cause__ or link.__context__
+    return NoReply(why(failure))
 
 
 def _is_this_machine(host: str) -> bool:

@@ -43,6 +43,8 @@ class Record:
 
     def resource(self) -> Resource:
         """As it is asked."""
+        if isinstance(self.fields, str) or isinstance(self.categories, str):
+            raise Misused("fields and categories are lists; a single category is category=")
         told: dict[str, Any] = dict(self.properties)
         if self.patient is not None:
             told[_PATIENT] = str(self.patient)
@@ -69,6 +71,8 @@ def question(
     context: Mapping[str, Any] | None = None,
 ) -> Question:
     """One question; raises ``Misused`` when a part of it is missing."""
+    if context is not None and not isinstance(context, Mapping):
+        raise Misused("the context of a question is an object")
     return Question(
         subject_of(subject), action_of(action), resource_of(resource), dict(context or {})
     )
@@ -89,6 +93,8 @@ def action_of(given: ActionLike) -> Action:
         return Action(_named(given, "action"))
     if isinstance(given, Action):
         return given
+    if not isinstance(given, Mapping):
+        raise Misused("the action is its name, or an object with a name")
     return Action(_named(given.get("name"), "action"), _properties(given, "action"))
 
 
@@ -135,6 +141,9 @@ def question_body(asked: Question) -> dict[str, Any]:
 
 
 def _typed(given: Mapping[str, Any], what: str) -> tuple[str, str, dict[str, Any]]:
+    if not isinstance(given, Mapping):
+        short = "a login name" if what == "subject" else "a Record"
+        raise Misused(f"the {what} is {short}, or an object with type and id")
     return (
         _named(given.get("type"), f"type of the {what}"),
         _named(given.get("id"), f"id of the {what}"),

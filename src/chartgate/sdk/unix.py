@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chartgate.sdk.calling import Call, NoReply, Reply
+from chartgate.sdk.calling import Call, NoReply, Reply, encoded, why
 
 VERSION: Final = 1
 MAX_ANSWER: Final = 16 << 20
@@ -34,7 +34,7 @@ def frame(call: Call, token: str, number: int) -> bytes:
         asked["request"] = call.request_id
     if call.trace:
         asked["trace"] = call.trace
-    data = msgspec.json.encode(asked)
+    data = encoded(asked)
     return len(data).to_bytes(4, "big") + data
 
 
@@ -86,7 +86,7 @@ class Unix:
             fresh = self._connected(ends)
             return self._asked(fresh, data, number, ends)
         except OSError as exc:
-            raise NoReply(type(exc).__name__) from exc
+            raise NoReply(why(exc)) from exc
 
     def close(self) -> None:
         with self._lock:
@@ -166,7 +166,7 @@ class AsyncUnix:
                 link = await self._open()
                 answer = await link.ask(frame(call, token, number), number)
         except (OSError, TimeoutError) as exc:
-            raise NoReply(type(exc).__name__) from exc
+            raise NoReply(why(exc)) from exc
         return Reply(answer.status, answer.body)
 
     async def close(self) -> None:
