@@ -79,7 +79,7 @@ async def _serve(
         else:
             sheet.show(out, steps.seconds)
             await decisions.ready()
-            out.print(f"The decision service answers since {steps.seconds:.1f} s.")
+            out.print(f"The decision service answers, {steps.seconds:.1f} s after the start.")
         await ended.wait()
 
 
