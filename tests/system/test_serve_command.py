@@ -196,6 +196,9 @@ def test_a_folder_of_policies_is_served_by_itself(tmp_path: Path, project_root: 
         (("--listen", "127.0.0.1:99999"), "--listen is HOST:PORT"),
         (("--policies", "."), "name with --state a folder"),
         (("--services", "x.toml"), "--entities and --services go with --policies"),
+        (("--policies", "/nope", "--state", "s"), "--policies: there is no folder /nope"),
+        (("--policies", ".", "--state", "s", "--services", "/n"), "there is no file /n"),
+        (("--client-ca", "/n", "--listen", "127.0.0.1:0"), "the callers' authority /n"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(

@@ -32,6 +32,11 @@ class SourceUnavailable(ControlPlaneUnavailable):
 @contextmanager
 def running(folder: Path, conninfo: str, *, embedded: bool) -> Iterator[str]:
     """A connection string that works: ``conninfo``, or that of the folder's own server."""
+    if not conninfo:
+        raise ControlPlaneUnavailable(
+            "this instance has no control plane: it is served by files alone, "
+            "`chartgate serve --policies`"
+        )
     if _is_reachable(conninfo):
         yield conninfo
         return

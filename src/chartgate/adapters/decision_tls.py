@@ -59,13 +59,20 @@ class Tls:
     def _load(self, context: ssl.SSLContext) -> None:
         try:
             context.load_cert_chain(self._certificate, self._key)
-            if self._callers is not None:
-                context.load_verify_locations(self._callers)
-                # optional: a caller without one may have a token
-                context.verify_mode = ssl.CERT_OPTIONAL
         except (OSError, ssl.SSLError) as exc:
-            reason = getattr(exc, "reason", None) or exc.strerror or "not readable"
-            raise Misconfigured(f"the certificate {self._certificate}: {reason}") from exc
+            raise Misconfigured(f"the certificate {self._certificate}: {_reason(exc)}") from exc
+        if self._callers is None:
+            return
+        try:
+            context.load_verify_locations(self._callers)
+        except (OSError, ssl.SSLError) as exc:
+            raise Misconfigured(f"the callers' authority {self._callers}: {_reason(exc)}") from exc
+        # optional: a caller without one may have a token
+        context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def _reason(exc: OSError) -> str:
+    return str(getattr(exc, "reason", None) or exc.strerror or "not readable")
 
 
 def own_certificate(folder: Path, now: dt.datetime, names: tuple[str, ...] = ()) -> Path:

@@ -8,6 +8,7 @@ what is given is ended, never removed. What was asked for and refused is recorde
 
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ ADMINISTER: Final = "administer_services"
 MOST_DAYS: Final = 400
 """A token that lives longer is nobody's to watch."""
 _CHANNEL: Final = "services"
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_.-]{0,62}")
 _SECRET_BYTES: Final = 32
 
 
@@ -115,6 +117,7 @@ class ServiceDesk(Desk):
 
     def add(self, person: Person, name: str, scope: Scope, *, title: str = "") -> str:
         """A new service, without any credential; answers its uid."""
+        self._check_name(name)
         uid = f"s_{secrets.token_hex(8)}"
         self._step(person, uid, "added", {"name": name, "scope": scope_text(scope)})
         try:
@@ -273,16 +276,31 @@ class ServiceDesk(Desk):
             raise UnknownName("there is no service of that name")
         return str(row[0])
 
+    def _check_name(self, name: str) -> None:
+        """The table sees to it; this says it before anything is recorded."""
+        if _NAME.fullmatch(name) is None:
+            raise Misconfigured(
+                "the name of a service is a small letter or _, then small letters, digits, . _ "
+                "and -, 63 at most"
+            )
+        with self._control.change() as cursor:
+            row = cursor.execute("SELECT 1 FROM service WHERE name = %s", [name]).fetchone()
+        if row is not None:
+            raise Misconfigured("there is a service of that name")
+
     def _check_room(self, uid: str) -> None:
         """The table sees to it; this says it before anything is recorded."""
         with self._control.change() as cursor:
-            row = cursor.execute(
-                "SELECT count(*) FROM service_token WHERE service_uid = %s "
-                "AND revoked_at IS NULL AND valid_until > now()",
+            rows = cursor.execute(
+                "SELECT id FROM service_token WHERE service_uid = %s "
+                "AND revoked_at IS NULL AND valid_until > now() ORDER BY created_at",
                 [uid],
-            ).fetchone()
-        if row is not None and row[0] >= 2:
-            raise Misconfigured("the service has two valid tokens: revoke one of them first")
+            ).fetchall()
+        if len(rows) >= 2:
+            ids = " and ".join(str(row[0]) for row in rows)
+            raise Misconfigured(
+                f"the service has two valid tokens, {ids}: revoke one of them first"
+            )
 
 
 def _known_by(fingerprint: str, subject: str) -> dict[str, str]:

@@ -50,8 +50,9 @@ def address(
     """Where and as whom to ask: what was said, what the environment says, the instance's own."""
     named = url or os.environ.get(URL) or ""
     given = _token(token_file)
+    own_authority = state.authority if state.authority.exists() else None
     if named and given is not None:
-        return Address(named, given, authority)
+        return Address(named, given, authority or (own_authority if _is_here(named) else None))
     instance = state.instance()
     where = named or instance.decisions
     if not where:
@@ -67,8 +68,16 @@ def address(
                 "`chartgate service token` makes one"
             )
         given = _read_token(own)
-    ours = authority or (state.authority if not named and state.authority.exists() else None)
+    ours = authority or (own_authority if not named or _is_here(named) else None)
     return Address(where, given, ours)
+
+
+def _is_here(url: str) -> bool:
+    """Whether it is an address of this machine, whose certificate is of the instance's making."""
+    try:
+        return _is_this_machine(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 def _token(file: Path | None) -> str | None:
@@ -111,8 +120,9 @@ def _said(status: int, body: object) -> str:
     if not isinstance(said, str):
         return f"the decision service answered {status}, and nothing that can be read"
     return {
-        401: f"the decision service does not know this service token: {said}",
-        403: f"this service may not ask that: {said}",
+        401: f"the decision service does not know this service token: {said}; `chartgate service "
+        "token` makes another",
+        403: f"not decided: {said} (`chartgate service show` tells what it is)",
         503: f"the decision service cannot decide at the moment: {said}",
     }.get(status, f"the decision service refused the question ({status}): {said}")
 

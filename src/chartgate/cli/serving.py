@@ -50,7 +50,7 @@ def serve(wanted: Wanted, *, json: bool) -> int:
     with one_line_for_the_disk(state.root), _house(state, instance) as own_writer:
         config = _config(wanted, state, own_writer=own_writer)
         if config.port:
-            require_free(config.host, config.port)
+            require_free(config.host, config.port, option="--listen")
         with _announced(state) as announce:
 
             def ready(service: DecisionService) -> None:
@@ -274,6 +274,11 @@ def serve_plain(
         raise Misconfigured("--entities and --services go with --policies")
     if wanted.state is None:
         raise Misconfigured("name with --state a folder for the audit log and the keys")
+    if not policies.is_dir():
+        raise Misconfigured(f"--policies: there is no folder {policies}")
+    for option, file in (("--entities", entities), ("--services", services)):
+        if file is not None and not file.is_file():
+            raise Misconfigured(f"{option}: there is no file {file}")
     state = State(wanted.state.absolute())
     screen.log_in_one_line()
     config = _config(wanted, state, own_writer=True)

@@ -62,7 +62,7 @@ def serve(
     if config.workers != 1:
         raise Misconfigured("a service of files alone has one worker")
     if config.port:
-        require_free(config.host, config.port)
+        require_free(config.host, config.port, option="--listen")
     state.create()
     with locked(state), _applications(state, files.services) as (services, file):
         _claim(state, files)

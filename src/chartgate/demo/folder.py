@@ -143,18 +143,18 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int, *, option: str = "--port") -> None:
     """Say that a port is taken before seconds are spent on everything behind it."""
     try:
         socket.create_server((host, port)).close()
     except OSError as exc:
-        raise unheard(host, port, exc) from exc
+        raise unheard(host, port, exc, option) from exc
 
 
-def unheard(host: str, port: int, exc: OSError) -> Misconfigured:
+def unheard(host: str, port: int, exc: OSError, option: str = "--port") -> Misconfigured:
     if exc.errno == errno.EADDRINUSE:
         return Misconfigured(
-            f"port {port} on {host} is in use by another program: choose another with --port, "
-            "or --port 0 for any free one"
+            f"port {port} on {host} is in use by another program: choose another with {option}, "
+            "where port 0 takes any free one"
         )
     return Misconfigured(f"cannot listen on {host} port {port}: {exc.strerror or exc}")
