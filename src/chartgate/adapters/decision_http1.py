@@ -15,6 +15,7 @@ from typing import Final
 import httptools
 import msgspec
 
+from chartgate.adapters.decision_chunks import Chunks, HttpViolation
 from chartgate.adapters.decision_limits import Limits
 
 CHUNKED: Final = -1
@@ -23,17 +24,9 @@ _TOKEN: Final = re.compile(rb"(?i)bearer +([A-Za-z0-9\-._~+/]{1,512}=*)", re.ASC
 _TRACE: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _METHOD: Final = re.compile(rb"[A-Za-z-]{1,32} ")
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
-_MAX_CHUNK_LINE: Final = 256
+_ABSOLUTE: Final = re.compile(rb"(?i)https?://([^/?#@\s]+)([/?].*)?", re.DOTALL)
+"""RFC 9112, 3.2.2; whoever names a user in a target means to mislead (RFC 9110, 4.2.4)."""
 _JSON: Final = re.compile(rb'(?i)application/json[ \t]*(?:;[ \t]*charset="?utf-8"?[ \t]*)?')
-
-
-class HttpViolation(Exception):
-    """A request that is refused before it is understood; the connection ends with the answer."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status = status
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,9 +151,14 @@ def _head(method: str, version: str, lines: _Lines) -> Head:
     if expect not in (b"", b"100-continue"):
         raise HttpViolation(417, "the expectation cannot be met")
     connection = {part.strip() for part in found.get(b"connection", b"").lower().split(b",")}
+    path, authority = _target(method, lines.target)
+    host = found.get(b"host", b"")
+    if authority and authority.lower() != host.strip().lower():
+        # RFC 9112, 3.2.2: the target counts; whoever routed it by the other saw another request
+        raise HttpViolation(400, "the request target and the Host header are of different hosts")
     return Head(
         method=method,
-        path=_path(method, lines.target),
+        path=path,
         length=_length(version, found),
         keep_alive=version == "1.1" and b"close" not in connection,
         expects=expect != b"" and version == "1.1",
@@ -170,7 +168,7 @@ def _head(method: str, version: str, lines: _Lines) -> Head:
         malformed_credential=malformed,
         request_id=request_id.decode() if _REQUEST_ID.fullmatch(request_id) else "",
         trace=_trace(trace),
-        host=found.get(b"host", b"").decode("latin-1"),
+        host=host.decode("latin-1"),
         lasts=not (request_id or trace),
     )
 
@@ -200,18 +198,20 @@ def _length(version: str, found: dict[bytes, bytes]) -> int:
     return int(length)
 
 
-def _path(method: str, target: bytes) -> str:
+def _target(method: str, target: bytes) -> tuple[str, bytes]:
+    """Path, and the authority where the target has one."""
+    authority = b""
     if not target.startswith(b"/"):
         if method == "OPTIONS" and target == b"*":
-            return "*"
-        scheme, _, rest = target.partition(b"://")
-        if scheme.lower() not in (b"http", b"https"):
+            return "*", b""
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
             raise HttpViolation(400, "the request target is not understood")
-        target = b"/" + rest.partition(b"/")[2]  # absolute-form: RFC 9112, 3.2.2
-    path = target.partition(b"?")[0]
+        authority, target = absolute[1], absolute[2] or b"/"
+    path = target.partition(b"?")[0] or b"/"
     if b"#" in target or not path.isascii():
         raise HttpViolation(400, "the request target is not understood")
-    return path.decode("ascii")
+    return path.decode("ascii"), authority
 
 
 def _token(value: bytes | None) -> tuple[str, bool]:
@@ -234,17 +234,24 @@ def _trace(value: bytes) -> str:
 class RequestReader:
     """Bytes in, whole requests out, in order.
 
-    After ``HttpViolation`` it is of no use any more.
+    What comes in many small pieces, or holds many small requests, costs as its bytes do: nothing is
+    copied again with each of them. After ``HttpViolation`` it is of no use any more.
     """
 
-    __slots__ = ("_body", "_buffer", "_chunks", "_head", "_heads", "_limits", "is_waiting")
+    __slots__ = (
+        "_at", "_body", "_buffer", "_chunks", "_head", "_heads", "_limits", "is_waiting"
+    )  # fmt: skip
 
     def __init__(self, limits: Limits, heads: Heads) -> None:
         self._limits = limits
         self._heads = heads
         self._buffer = b""
+        self._at = 0
+        """What lies before it in the buffer has been read."""
+        self._body = bytearray()
+        """The beginning of a body that has not come whole."""
         self._head: Head | None = None
-        self._chunks: _Chunks | None = None
+        self._chunks: Chunks | None = None
         self.is_waiting = False
         """A body was announced that the caller sends after ``100 Continue`` only."""
 
@@ -253,7 +260,7 @@ class RequestReader:
         """``idle``, ``head`` or ``body``: what is waited for."""
         if self._head is not None:
             return "body"
-        return "head" if self._buffer else "idle"
+        return "head" if len(self._buffer) > self._at else "idle"
 
     @property
     def head(self) -> Head | None:
@@ -262,7 +269,12 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """What came from the caller."""
-        self._buffer = self._buffer + data if self._buffer else data
+        if self._body:
+            self._body += data
+        elif self._at == len(self._buffer):
+            self._buffer, self._at = data, 0
+        else:
+            self._buffer, self._at = self._buffer[self._at :] + data, 0
 
     def next(self) -> HttpRequest | None:
         """The next request; None until more has come. Raises ``HttpViolation``."""
@@ -276,34 +288,44 @@ class RequestReader:
             return HttpRequest(head, b"")
         if head.length == CHUNKED:
             return self._chunked(head)
-        if len(self._buffer) < head.length:
-            self._head = head
-            self.is_waiting = head.expects and not self._buffer
+        if self._body and not self._is_collected(head):
             return None
-        if len(self._buffer) == head.length:
-            body, self._buffer = self._buffer, b""
-        else:
-            body, self._buffer = self._buffer[: head.length], self._buffer[head.length :]
+        ends = self._at + head.length
+        if len(self._buffer) < ends:
+            self._head = head
+            self._body += self._buffer[self._at :]
+            self._buffer, self._at = b"", 0
+            self.is_waiting = head.expects and not self._body
+            return None
+        body, self._at = self._buffer[self._at : ends], ends
         self._head = None
         self.is_waiting = False
         return HttpRequest(head, body)
 
+    def _is_collected(self, head: Head) -> bool:
+        """Whether the body is whole by now; then it is in the buffer."""
+        if len(self._body) < head.length:
+            return False
+        self._buffer, self._at = bytes(self._body), 0
+        self._body = bytearray()
+        return True
+
     def _next_head(self) -> Head | None:
-        buffer = self._buffer
-        if buffer.startswith(b"\r\n"):
+        buffer, at, limit = self._buffer, self._at, self._limits.head
+        if buffer.startswith(b"\r\n", at):
             # RFC 9112, 2.2: at least one empty line before a request is overlooked
-            buffer = self._buffer = buffer[2:]
-        end = buffer.find(_END, 0, self._limits.head)
+            at = self._at = at + 2
+        end = buffer.find(_END, at, at + limit)
         if end < 0:
-            if len(buffer) >= self._limits.head:
-                line = buffer.find(b"\r\n")
-                if line < 0 or line > self._limits.target + 64:
+            if len(buffer) - at >= limit:
+                line = buffer.find(b"\r\n", at)
+                if line < 0 or line - at > self._limits.target + 64:
                     raise HttpViolation(414, "the request target is too long")
                 raise HttpViolation(431, "the headers are too large")
             return None
         end += len(_END)
-        head = self._heads.read(buffer[:end])
-        self._buffer = buffer[end:]
+        head = self._heads.read(buffer[at:end])
+        self._at = end
         if head.length > self._limits.body:
             raise HttpViolation(413, "the body is too large")
         self._head = head
@@ -311,82 +333,23 @@ class RequestReader:
 
     def _chunked(self, head: Head) -> HttpRequest | None:
         if self._chunks is None:
-            self._chunks = _Chunks(self._limits)
-        self._buffer = self._chunks.feed(self._buffer)
+            self._chunks = Chunks(self._limits)
+        self._at = self._chunks.feed(self._buffer, self._at)
         if not self._chunks.is_whole:
             self._head = head
             self.is_waiting = head.expects and not self._chunks.has_begun
             return None
-        body, self._chunks, self._head = b"".join(self._chunks.parts), None, None
+        body, self._chunks, self._head = bytes(self._chunks.body), None, None
         self.is_waiting = False
         return HttpRequest(head, body)
 
 
-class _Chunks:
-    """A body in chunks (RFC 9112, 7.1); extensions and trailers are read over."""
-
-    __slots__ = ("_left", "_limits", "_size", "_state", "_trailers", "has_begun", "parts")
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._state = "size"
-        self._left = self._size = self._trailers = 0
-        self.has_begun = False
-        self.parts: list[bytes] = []
-
-    @property
-    def is_whole(self) -> bool:
-        return self._state == "done"
-
-    def feed(self, data: bytes) -> bytes:
-        """Take what belongs to the body; the rest is answered."""
-        self.has_begun = self.has_begun or bool(data)
-        at = 0
-        while self._state != "done":
-            if self._state == "data":
-                part = data[at : at + self._left]
-                if not part:
-                    break
-                self.parts.append(part)
-                at += len(part)
-                self._left -= len(part)
-                if self._left:
-                    break
-                self._state = "end"
-            elif self._state == "end":
-                if len(data) - at < 2:
-                    if data[at:] not in (b"", b"\r"):
-                        raise HttpViolation(400, "a chunk is longer than it says")
-                    break
-                if data[at : at + 2] != b"\r\n":
-                    raise HttpViolation(400, "a chunk is longer than it says")
-                at += 2
-                self._state = "size"
-            else:
-                end = data.find(b"\r\n", at, at + _MAX_CHUNK_LINE)
-                if end < 0:
-                    if len(data) - at >= _MAX_CHUNK_LINE:
-                        raise HttpViolation(400, "a chunk's first line is too long")
-                    break
-                self._line(data[at:end])
-                at = end + 2
-        return data[at:]
-
-    def _line(self, line: bytes) -> None:
-        if self._state == "trailer":
-            if not line:
-                self._state = "done"
-                return
-            self._trailers += len(line)
-            if self._trailers > self._limits.head or b"\n" in line or b":" not in line:
-                raise HttpViolation(400, "the trailers are not understood")
-            return
-        found = _CHUNK_SIZE.fullmatch(line)
-        if found is None:
-            raise HttpViolation(400, "the size of a chunk is not a number")
-        self._left = int(found[1], 16)
-        self._size += self._left
-        # many small chunks cost more than their bytes
-        if self._size > self._limits.body or len(self.parts) > 4_096:
-            raise HttpViolation(413, "the body is too large")
-        self._state = "data" if self._left else "trailer"
+__all__ = [
+    "CHUNKED",
+    "Head",
+    "Heads",
+    "HttpRequest",
+    "HttpViolation",
+    "RequestReader",
+    "parse_head",
+]
