@@ -4,8 +4,8 @@ Rules kept:
 
 - The kernel, not the caller, says who is calling. The socket is 0600 in a folder of mode 0700: this
   process's own user and root are heard as worker, gateway or command. Another user is heard at all
-  only where applications are let in (``AppDoor``), only as ``app``, and after her service token was
-  accepted.
+  only where applications are let in (``AppDoor``), only as ``app``, and for as long as her service
+  token is accepted: what was revoked writes nothing more, whatever link it holds.
 - Each kind of caller may write only its own kinds of event (``log_admission``): nobody slips a
   decision into the log from outside.
 - An answer is sent after the entries are on disk; a caller that gets no answer must act as if
@@ -61,6 +61,8 @@ MAX_STRANGERS: Final = 64
 """Callers of other users: they cannot take the places of our own."""
 MAX_UNREAD: Final = 256 << 10
 _GREETING_SECONDS: Final = 10.0
+TOKEN_SECONDS: Final = 5.0
+"""For so long an application is believed before its token is looked at again."""
 _GRACE_SECONDS: Final = 1.0
 _PATH_LIMIT: Final = 103
 
@@ -125,6 +127,10 @@ class _Caller(asyncio.Protocol):
         self._log = house.log
         self._frames = Frames()
         self._admission: Admission | None = None
+        self._token = ""
+        self._believed_until = float("inf")
+        self._held_back: bytes | None = None
+        self._is_cleared = False
         self.is_own = False
         self._is_waiting = False
         self._is_finishing = False
@@ -185,13 +191,17 @@ class _Caller(asyncio.Protocol):
         """Serve what has arrived, until there is nothing more or it is enough for now."""
         try:
             while not (self._is_waiting or self._is_finishing):
-                frame = self._frames.next()
+                frame, self._held_back = self._held_back or self._frames.next(), None
                 if frame is None:
                     return
                 if self._admission is None:
                     self._greet(frame)
-                else:
+                elif self._is_cleared or self._loop.time() < self._believed_until:
+                    self._is_cleared = False
                     self._serve(frame)
+                else:
+                    self._held_back = frame
+                    self._wait_for(self._ask_again())
         except Malformed as exc:
             _logger.warning("log socket: %s", exc)
             self._transport.abort()
@@ -223,9 +233,26 @@ class _Caller(asyncio.Protocol):
             uid = await door.verify(token)
             if not uid:
                 raise Refused("the service token is not accepted")
+            self._token, self._believed_until = token, self._loop.time() + TOKEN_SECONDS
             self._welcome(Admission.of_app(uid, self._house.node, door))
         except ChartgateError as exc:
             self._turn_away(exc)
+
+    async def _ask_again(self) -> None:
+        """Whether the application's token still counts; the link ends where it does not."""
+        door, admission = self._house.door, self._admission
+        assert door is not None
+        assert admission is not None
+        try:
+            uid = await door.verify(self._token)
+        except ChartgateError:
+            uid = None  # nobody can say: what it asked for is not recorded, so nothing is released
+        if uid == admission.service:
+            self._believed_until = self._loop.time() + TOKEN_SECONDS
+            self._is_cleared = True
+            return
+        _logger.warning("log socket: an application's token is not accepted any more")
+        self._transport.abort()
 
     def _welcome(self, admission: Admission) -> None:
         self._admission = admission
