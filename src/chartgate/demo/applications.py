@@ -52,10 +52,10 @@ _SESSION: Final = frozenset(
 )
 APPLICATIONS: Final = (
     Application(
-        "clinic-portal",
-        "Patient and clinic portal",
+        "clinic",
+        "Clinic application, as the examples have it",
         Scope(
-            actions=_VIEWS | {"share"},
+            actions=_VIEWS | {"create", "update", "share"},
             resource_types=frozenset({"Record"}),
             categories=frozenset({ANY}),
             asserts=_SESSION,

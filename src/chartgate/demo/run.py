@@ -22,12 +22,13 @@ import psycopg
 import chartgate
 from chartgate.adapters.control_plane import open_control_plane
 from chartgate.adapters.control_plane_feed import ControlPlaneFeed
+from chartgate.adapters.decision_apps import ApplicationAccounts
 from chartgate.adapters.embedded_postgres import PORT as SOCKET_PORT
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
 from chartgate.adapters.gateway import IDLE_SECONDS, Gateway, GatewayConfig
 from chartgate.adapters.keys import KeyStore, TokenKeys
 from chartgate.adapters.log_files import LogFiles, OnRecovered
-from chartgate.adapters.log_socket import serve_log_socket
+from chartgate.adapters.log_socket import AppDoor, serve_log_socket
 from chartgate.adapters.log_verify import verify
 from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_files import read_bundle, read_map_bundle
@@ -38,6 +39,7 @@ from chartgate.adapters.source_catalog import read_source
 from chartgate.adapters.state import Instance, RolledBack, State
 from chartgate.adapters.upstream import UpstreamAddress
 from chartgate.app.entitlement import DecisionPoint
+from chartgate.app.evaluation_events import CachedTokens
 from chartgate.app.in_force import InForce
 from chartgate.app.policy_bundle import Bundle
 from chartgate.app.session_views import Source
@@ -200,7 +202,13 @@ async def serving(
             partial(_read_source, ready.catalog),
         )
         async with (
-            await serve_log_socket(state.log_socket, log, node=node, origin=log.origin),
+            await serve_log_socket(
+                state.log_socket,
+                log,
+                node=node,
+                origin=log.origin,
+                door=AppDoor(ApplicationAccounts(ready.control).verify, CachedTokens(tokens)),
+            ),
             _deciding(ready, log, uids, decisions),
             keeper,
             ControlPlaneFeed(
