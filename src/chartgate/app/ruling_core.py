@@ -19,8 +19,10 @@ from chartgate.cedar.values import CedarSet, Value
 from chartgate.datamap.model import DataMap
 from chartgate.model.principal import EntityUid
 from chartgate.targets.compiled import Weighed
+from chartgate.targets.compiled_special import Specialiser
 
 _MOST_KEPT: Final = 8_192
+_OFTEN: Final = 100
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -41,6 +43,10 @@ class Core:
         policies = version.policies.policies
         claims = Claims(version.roles)
         self.engine: Final = Engine(version, entities)
+        self.specialiser: Final = Specialiser(self.engine.live.compiled)
+        self.often = _OFTEN
+        """So many times the same is asked of all policies before what is left of them is worked out:
+        that costs as much as some dozens of answers, and must be rarer than one in a hundred."""
         self.data_map_hash: Final = "" if data_map is None else data_map.hash
         self.shape: Final = shape_of(version.schema, has_map=data_map is not None)
         self.fields: Final = Fields(data_map, self.shape.categories)

@@ -69,6 +69,8 @@ class Frame(msgspec.Struct, eq=False):
 
     rulings: dict[Verdict, Ruling] = {}
     """What was answered in this frame, of no patient and nothing ignored."""
+    special: dict[tuple[object, ...], Any] = {}
+    """How often something was asked of the policies, and then what is left of them for it."""
 
 
 def share(question: Question, other: Question) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from chartgate.app.patient_record import PATIENT, PatientRecord
 from chartgate.app.question import Question
 from chartgate.app.ruling import Obligation, Reason, Ruling
-from chartgate.app.ruling_asking import Asking, Own, Record, Values
+from chartgate.app.ruling_asking import Asking, Own, Record, Tag, Values
 from chartgate.app.ruling_claims import NOTHING_SAID, believed, row_labels
 from chartgate.app.ruling_core import Core
 from chartgate.app.ruling_fields import Wanted
@@ -126,8 +126,8 @@ class Sitting:
         verdict: Verdict,
         ignored: tuple[str, ...],
     ) -> Ruling:
-        def again(values: Values) -> bool:
-            return self._asking.decided(frame, asked.action, uid, values, own).allowed
+        def again(values: Values, tag: Tag) -> bool:
+            return self._asking.decided(frame, asked.action, uid, values, own, tag=tag).allowed
 
         offered = self._offered(frame, asked, verdict, again)
         return self._ruling(frame, verdict, ignored, "", is_phi=asked.is_phi, offered=offered)
@@ -210,8 +210,8 @@ class Sitting:
         verdict: Verdict,
         ignored: tuple[str, ...],
     ) -> Ruling:
-        def again(values: Values) -> bool:
-            return self._asking.sees(frame, record, wanted, values, level)
+        def again(values: Values, tag: Tag) -> bool:
+            return self._asking.sees(frame, record, wanted, values, level, tag)
 
         # Of a patient whom the source does not know the same is worked out, and nothing of it told:
         # the time that an answer takes is to tell nothing either.
@@ -246,8 +246,8 @@ class Sitting:
             )
             verdict = self._core.keep_verdict(key, made)
 
-        def again(values: Values) -> bool:
-            return may_change(wanted, self._asking.each(frame, asked, record, wanted, values))
+        def again(values: Values, tag: Tag) -> bool:
+            return may_change(wanted, self._asking.each(frame, asked, record, wanted, values, tag))
 
         offered: tuple[Obligation, ...] = ()
         if not verdict.allowed:
@@ -265,7 +265,7 @@ class Sitting:
         frame: Frame,
         asked: Askable,
         verdict: Verdict,
-        again: Callable[[Values], bool],
+        again: Callable[[Values, Tag], bool],
     ) -> tuple[Obligation, ...]:
         """What of the context, said otherwise, would have it allowed; each is really decided."""
         core, values = self._core, frame.values
@@ -282,7 +282,7 @@ class Sitting:
                     lacks=verdict.lacks,
                     has_grants=granted,
                 )
-                if again({**values, "purpose": core.framing.purpose(group[0])})
+                if again({**values, "purpose": core.framing.purpose(group[0])}, group[0])
                 for name in group
             ]
             if would:
@@ -296,7 +296,7 @@ class Sitting:
             would = [
                 f"{ACR_URN}{acr}"
                 for acr in ACR_VALUES
-                if isinstance(now, int) and acr > now and again({**values, ACR: acr})
+                if isinstance(now, int) and acr > now and again({**values, ACR: acr}, acr)
             ]
             if would:
                 found.append(Obligation("step_up", values=tuple(would)))

@@ -158,6 +158,13 @@ class CompiledPolicies:
         known = self._weights.get(found[0] if len(found) == 1 else tuple(found))
         return self._weighed(found, principal) if known is None else known
 
+    def weighed(self, found: list[int]) -> Weighed:
+        """What holds, from the numbers of policies of the files: failed ones by their complement."""
+        if not found:
+            return NOTHING
+        known = self._weights.get(found[0] if len(found) == 1 else tuple(found))
+        return self._weighed(found, _ANY_ACTION) if known is None else known
+
     def _weighed(self, found: list[int], principal: EntityUid) -> Weighed:
         granted = self._granted.get(principal)
         listed: dict[tuple[str, bool], list[str]] = {}
@@ -274,6 +281,15 @@ class CompiledPolicies:
         # (3) All below them. What was taken apart is then needed no more.
         yield from self._builder.warm()
         self._residuals.clear()
+
+    def applying(self, action: EntityUid, principal: str, resource: str) -> tuple[Residual, ...]:
+        """The policies whose scope admits the action and the types, taken apart; grants apart.
+
+        Only where a schema says which groups an action is in.
+        """
+        assert self._actions is not None
+        groups = self._actions.get(action, frozenset((action,))) & self._by_action.groups
+        return finished(self._of(action, groups, principal, resource))
 
     def _root(
         self, action: EntityUid, principal: str, resource: str, groups: frozenset[EntityUid] | None

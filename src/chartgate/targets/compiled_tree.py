@@ -19,7 +19,7 @@ other values is the same code, compiled once.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from chartgate.targets.compiled_conditions import (
     NOTHING_KNOWN,
@@ -43,6 +43,7 @@ from chartgate.targets.compiled_source import (
 )
 
 Node: TypeAlias = Callable[..., None]
+_T = TypeVar("_T")
 Building: TypeAlias = Steps[Node]
 """A node while it is built: whoever builds in the background can rest between steps."""
 
@@ -60,14 +61,14 @@ _CLASSES: Final[Mapping[Kind, str]] = {
 }  # fmt: skip
 
 
-def finished(building: Building) -> Node:
-    """The node, built in one go."""
+def finished(building: Steps[_T]) -> _T:
+    """What is built, in one go."""
     while True:
         try:
             next(building)
         except StopIteration as end:
-            node: Node = end.value
-            return node
+            made: _T = end.value
+            return made
 
 
 class Lazy:
