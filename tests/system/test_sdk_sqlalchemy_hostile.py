@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -191,6 +191,24 @@ def test_a_session_is_one_persons(engine: sa.Engine, gate: Any) -> None:
             session.connection().connection.cursor().execute("SELECT 1")
         session.rollback()
         assert held.last_name
+
+
+def test_what_one_person_loaded_is_handed_to_nobody_else(engine: sa.Engine) -> None:
+    with acting_as("mwelby"):
+        session = ProtectedSession(engine)
+        loaded = session.scalars(sa.select(Patient).limit(1)).one()
+    ways: list[Callable[[], object]] = [
+        lambda: session.get(Patient, loaded.patient_id),
+        lambda: session.get_one(Patient, loaded.patient_id),
+        lambda: session.merge(loaded),
+        lambda: list(session),
+        lambda: session.refresh(loaded),
+    ]
+    with acting_as("nadams"):
+        for way in ways:
+            with pytest.raises(OtherPerson):
+                way()
+    session.close()
 
 
 def test_a_session_that_holds_nothing_may_change_hands(engine: sa.Engine, gate: Any) -> None:

@@ -136,6 +136,16 @@ class ProtectedSession(Session):
         _check_holder(self.info)
         return super().get(*args, **kw)
 
+    def merge(self, *args: Any, **kw: Any) -> Any:
+        """As in ``Session``, and as ``get``: what is loaded already is what comes back."""
+        _check_holder(self.info)
+        return super().merge(*args, **kw)
+
+    def __iter__(self) -> Iterator[object]:
+        """What is loaded, for the session's own person."""
+        _check_holder(self.info)
+        return super().__iter__()
+
 
 _bind = bind
 
