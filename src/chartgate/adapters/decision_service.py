@@ -35,6 +35,7 @@ from chartgate.adapters.decision_worker import (
     Task,
     authority,
     prepare,
+    renew,
     tls_of,
 )
 from chartgate.errors import ChartgateError, Misconfigured
@@ -143,7 +144,11 @@ class DecisionService:
             Path(self.config.unix).unlink(missing_ok=True)
 
     def reload(self) -> None:
-        """The workers read their certificates again."""
+        """The workers read their certificates again; one of ours is renewed, if it is due."""
+        try:
+            renew(self.config)
+        except (ChartgateError, OSError) as exc:
+            _logger.error("the certificate is not renewed: %s", type(exc).__name__)  # noqa: TRY400
         for kept in self._kept:
             if kept.is_worker:
                 kept.signal(signal.SIGHUP)
@@ -175,6 +180,7 @@ class _Kept:
     async def _spawn(self) -> Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # whoever can write where we were started must not become our code
             "-m",
             "chartgate.adapters.decision_worker",
             stdin=subprocess.PIPE,

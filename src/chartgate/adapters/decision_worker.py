@@ -27,6 +27,7 @@ import uvloop
 
 from chartgate.adapters.decision_doors import Doors, Opening
 from chartgate.adapters.decision_logs import log_to_stderr
+from chartgate.adapters.decision_process import harden
 from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
 from chartgate.adapters.keys import KeyStore
 from chartgate.adapters.state import State
@@ -127,8 +128,13 @@ def prepare(config: ServiceConfig) -> None:
     state = config.state
     state.create()
     KeyStore(state.keys_dir).create(PAGER_KEY, secrets.token_bytes(32))
-    if config.port is not None and not config.plain and not config.certificate:
-        own_certificate(state.tls_dir, datetime.now(UTC), config.names)
+    renew(config)
+
+
+def renew(config: ServiceConfig) -> None:
+    """See that a certificate of the instance's own has not ended, nor will it soon."""
+    if authority(config) is not None:
+        own_certificate(config.state.tls_dir, datetime.now(UTC), config.names)
 
 
 def authority(config: ServiceConfig) -> Path | None:
@@ -298,6 +304,7 @@ def main() -> None:
     """The process."""
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     os.umask(0o077)
+    harden()
     log_to_stderr(f"{task.role}-{task.number}")
     gc.set_threshold(20_000, 20, 50)
     try:

@@ -23,6 +23,7 @@ import uvloop
 
 from chartgate.adapters.control_plane_services import Services, Token
 from chartgate.adapters.decision_doors import Doors, Opening, check_opening
+from chartgate.adapters.decision_process import harden
 from chartgate.adapters.decision_service import ServiceConfig, notify
 from chartgate.adapters.decision_tls import Tls
 from chartgate.adapters.decision_worker import authority, prepare, tls_of
@@ -63,6 +64,7 @@ def serve(
         raise Misconfigured("a service of files alone has one worker")
     if config.port:
         require_free(config.host, config.port, option="--listen")
+    harden()
     state.create()
     with locked(state), _applications(state, files.services) as (services, file):
         _claim(state, files)

@@ -1,0 +1,67 @@
+"""The decision service against strangers: on the network, and on the same computer as another user."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chartgate.adapters.decision_service import DecisionService, ServiceConfig
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+
+POLICIES = Path(__file__).resolve().parents[1] / "cases" / "authzen" / "certification"
+
+
+def config(tmp_path: Path, **more: Any) -> ServiceConfig:
+    services = tmp_path / "services.toml"
+    services.write_text("[services]\n")
+    return ServiceConfig(
+        root=str(tmp_path / "state"), port=0, policies=str(POLICIES), services=str(services), **more
+    )
+
+
+def of_process(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
+class TestThisComputer:
+    async def test_a_folder_that_others_can_write_does_not_become_our_code(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # whoever operates it may be anywhere, in /tmp for instance
+        anywhere = tmp_path / "anywhere"
+        anywhere.mkdir()
+        for module in ("uvloop", "msgspec", "chartgate"):
+            (anywhere / f"{module}.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w')\n")
+        monkeypatch.chdir(anywhere)
+        async with DecisionService(config(tmp_path)) as service:
+            [pid] = service.pids.values()
+            assert not (tmp_path / "taken").exists()
+            # neither tokens nor patients in a memory image; files enough beside all connections
+            limits = of_process(pid, "limits").splitlines()
+            cores = next(line for line in limits if line.startswith("Max core file size"))
+            assert cores.split()[4] == "0"
+            files = next(line for line in limits if line.startswith("Max open files"))
+            assert files.split()[3] == min(files.split()[4], "65536", key=int)
+            # what it is told is on its standard input, not where every user can read it
+            assert str(tmp_path) not in of_process(pid, "cmdline")
+
+
+class TestOpenFiles:
+    def test_connections_leave_files_for_the_log_and_the_databases(self) -> None:
+        script = (
+            "import resource, sys\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (512, 1024))\n"
+            "from chartgate.adapters.decision_process import fitted, harden\n"
+            "from chartgate.adapters.decision_limits import DEFAULT\n"
+            "harden()\n"
+            "found = fitted(DEFAULT)\n"
+            "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0],"
+            " found.connections, found.connections_per_address)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["1024", "384", "192"]
