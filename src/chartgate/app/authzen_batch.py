@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from chartgate.app.authzen_errors import BadRequest, TooManyItems
 from chartgate.app.authzen_read import (
     check_no_nul,
+    check_resource,
     check_size,
     check_text,
     check_values,
@@ -144,7 +145,7 @@ def _check_values_of(asked: Item | Evaluations | _Unread, has_nul: bool) -> None
     if (action := asked.action) is not UNSET and action.properties:
         check_values(action.properties)
     if (resource := asked.resource) is not UNSET and resource.properties:
-        check_values(resource.properties)
+        check_resource(resource.properties)
     if (context := asked.context) is not UNSET and context:
         check_values(context)
     if has_nul:

@@ -19,6 +19,9 @@ MAX_BODY: Final = 1024 * 1024
 MAX_DEPTH: Final = 16
 """How deep values of ``properties`` and ``context`` nest."""
 
+MAX_NAME: Final = 1_024
+"""Characters of a patient's key, as of every id: what is remembered of it is bounded by number."""
+
 _LONGEST: Final = 2**63
 
 T = TypeVar("T")
@@ -67,6 +70,14 @@ def check_values(values: dict[str, Any], depth: int = 1) -> None:
             _check_value(value, depth)
 
 
+def check_resource(values: dict[str, Any]) -> None:
+    """The same, of a resource's properties; its patient is an id, and as long as one at most."""
+    patient = values.get("patient")
+    if patient.__class__ is str and len(patient) > MAX_NAME:
+        raise BadRequest(f"resource.properties.patient: expected at most {MAX_NAME} characters")
+    check_values(values)
+
+
 def check_question(question: Question) -> None:
     """The same, of everything that a question says."""
     if values := question.subject.properties:
@@ -74,7 +85,7 @@ def check_question(question: Question) -> None:
     if values := question.action.properties:
         check_values(values)
     if values := question.resource.properties:
-        check_values(values)
+        check_resource(values)
     if values := question.context:
         check_values(values)
 

@@ -12,7 +12,14 @@ from msgspec import UNSET, UnsetType
 
 from chartgate.app.authzen_errors import RecordedAt
 from chartgate.app.authzen_paging import Page, PageAnswer, Pager, PageRequest, query_digest
-from chartgate.app.authzen_read import check_no_nul, check_text, check_values, decoded, may_hold_nul
+from chartgate.app.authzen_read import (
+    check_no_nul,
+    check_resource,
+    check_text,
+    check_values,
+    decoded,
+    may_hold_nul,
+)
 from chartgate.app.question import Action, Name, Resource, Subject
 
 
@@ -113,7 +120,8 @@ def parse_action_search(body: bytes, pager: Pager, asker: str) -> Sought:
 
 def _sought(query: AnySearch, body: bytes, pager: Pager, asker: str) -> Sought:
     action = None if isinstance(query, ActionSearch) else query.action
-    for values in (query.subject.properties, query.resource.properties, query.context):
+    check_resource(query.resource.properties)
+    for values in (query.subject.properties, query.context):
         check_values(values)
     if action is not None:
         check_values(action.properties)
