@@ -209,3 +209,13 @@ def test_what_cannot_be_served_is_said_in_one_line(
     assert done.exit_code == 1
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_in_the_way_of_the_socket_is_named_and_stays(state: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "app.py"
+    mine.write_text("kept")
+    where = ("--state", state, "--listen", "127.0.0.1:0", "--unix", mine)
+    done = chartgate("serve", *where)
+    assert done.exit_code == 1
+    assert "is in the way and is not a socket" in done.stderr
+    assert mine.read_text() == "kept"

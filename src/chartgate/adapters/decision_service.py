@@ -66,6 +66,7 @@ class DecisionService:
         self.port = 0
         self._kept: list[_Kept] = []
         self._held: list[socket.socket] = []
+        self._socket: tuple[int, int] | None = None
 
     @property
     def authority(self) -> Path | None:
@@ -103,6 +104,7 @@ class DecisionService:
             config = self.config = msgspec.structs.replace(config, port=self.port)
         if config.unix:
             unix = bound(Path(config.unix), group=config.unix_group)
+            self._socket = _identity(Path(config.unix))
             unix.listen(1_024)
             self._held.append(unix)
             fds = (unix.fileno(),)
@@ -140,8 +142,11 @@ class DecisionService:
         self._unlink()
 
     def _unlink(self) -> None:
-        if self.config.unix:
-            Path(self.config.unix).unlink(missing_ok=True)
+        """Take our socket away; what was in our way, or took our place since, stays."""
+        ours, self._socket = self._socket, None
+        path = Path(self.config.unix)
+        if ours is not None and _identity(path) == ours:
+            path.unlink(missing_ok=True)
 
     def reload(self) -> None:
         """The workers read their certificates again; one of ours is renewed, if it is due."""
@@ -152,6 +157,15 @@ class DecisionService:
         for kept in self._kept:
             if kept.is_worker:
                 kept.signal(signal.SIGHUP)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file of the disk is there, if any."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Kept:
