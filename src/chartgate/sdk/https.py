@@ -5,6 +5,7 @@ nobody else. Without TLS only this machine itself is spoken to: a token does not
 Redirects are not followed and proxies of the environment not used: the address is what was said.
 """
 
+import asyncio
 import ipaddress
 import ssl
 from pathlib import Path
@@ -65,9 +66,17 @@ class AsyncHttps:
     ) -> None:
         httpx = _httpx()
         self._failures: Final = (httpx.HTTPError, httpx.StreamError, OSError)
-        self._client: Final[AsyncClient] = httpx.AsyncClient(**_settings(url, ca, certificate))
+        self._settings: Final = _settings(url, ca, certificate)
+        self._client: AsyncClient = httpx.AsyncClient(**self._settings)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def exchange(self, call: Call, token: str, seconds: float) -> Reply:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # A test's client may have a loop for each request: connections of another are of no use.
+            if self._loop is not None:
+                self._client = _httpx().AsyncClient(**self._settings)
+            self._loop = loop
         try:
             answer = await self._client.post(
                 _BASE + call.op,

@@ -158,6 +158,7 @@ class AsyncUnix:
         self._numbers: Final = itertools.count(1)
         self._link: _Link | None = None
         self._opening: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def exchange(self, call: Call, token: str, seconds: float) -> Reply:
         number = next(self._numbers)
@@ -174,6 +175,10 @@ class AsyncUnix:
             await self._link.close()
 
     async def _open(self) -> "_Link":
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # A test's client may have a loop for each request: a connection of another is of no use.
+            self._link, self._opening, self._loop = None, None, loop
         if self._link is not None and self._link.is_open:
             return self._link
         if self._opening is None:

@@ -1,5 +1,6 @@
 """What an application's developer gets wrong first, and what she is told to do."""
 
+import asyncio
 import socket
 import ssl
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chartgate.sdk import Chartgate, Record
+from chartgate.sdk import AsyncChartgate, Chartgate, Record
 from chartgate.sdk.calling import NotTrusted, Reply, encoded, told, why
 from chartgate.sdk.errors import Misused
 from chartgate.sdk.https import _no_reply
@@ -82,3 +83,11 @@ def test_what_json_has_no_form_for_does_not_travel() -> None:
     assert encoded({"a": 1}) == b'{"a":1}'
     with pytest.raises(Misused):
         encoded(socket.AF_INET.__class__)
+
+
+@pytest.mark.parametrize("address", ["unix:{}", "https://127.0.0.1:1"])
+def test_an_asynchronous_client_goes_on_in_another_loop(address: str, tmp_path: Path) -> None:
+    gate = AsyncChartgate(address.format(tmp_path / "none.sock"), token="t", timeout=0.05)
+    for _ in range(2):
+        decision = asyncio.run(gate.decide("nadams", "view", RECORD))
+        assert not decision.is_answer
