@@ -117,6 +117,11 @@ async def test_a_decision_is_on_record_before_it_is_answered(
     assert node.is_ready()
 
 
+async def test_the_age_of_what_a_node_knows_is_measured(node: Node) -> None:
+    await until(lambda: 0 <= node.measures()["feed_age_seconds"] < 15)
+    assert node.measures()["log_queue"] == 0
+
+
 async def test_a_node_says_what_it_has_in_force(gate: Any, node: Node) -> None:
     told = [e for _, e in gate.events() if isinstance(e, PolicyInForce) and e.node == node.name]
     said = {event.subject: event for event in told}

@@ -92,6 +92,14 @@ async def test_an_answer_names_its_entry_in_the_log(node: PlainNode, log_dir: Pa
     assert answered.log == "t/log"
 
 
+async def test_an_answer_says_how_long_the_log_took_and_what_waits_is_measured(
+    node: PlainNode,
+) -> None:
+    answered = await node.answer(Asked((ask("read"),), "r1"), CALLER)
+    assert answered.record_seconds > 0
+    assert node.measures() == {"log_queue": 0.0}
+
+
 async def test_a_batch_ends_where_its_semantic_says(node: PlainNode) -> None:
     questions = tuple(ask(action) for action in ("read", "nothing", "write", "read"))
     each = (await node.answer(Asked(questions, "r"), CALLER)).rulings

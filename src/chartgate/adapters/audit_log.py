@@ -26,6 +26,10 @@ class AuditLog(Protocol):
     def checkpoint(self) -> str:
         """The newest signed checkpoint known here; see ``head`` for the one over ``size``."""
 
+    @property
+    def queued(self) -> int:
+        """What waits: entries for their commit, or requests for the writer's answer."""
+
     async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
         """The index of the first of these entries, once they are on the medium.
 

@@ -72,9 +72,11 @@ class ControlPlaneFeed:
 
     def is_fresh(self, now_monotonic: float) -> bool:
         """Whether the snapshot may still be decided on at ``now_monotonic`` (time.monotonic)."""
-        return (
-            self._snapshot is not None and now_monotonic - self._compared_at < self._stale_seconds
-        )
+        return self._snapshot is not None and self.age(now_monotonic) < self._stale_seconds
+
+    def age(self, now_monotonic: float) -> float:
+        """Seconds since the snapshot was last compared with what is there."""
+        return now_monotonic - self._compared_at
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -8,6 +8,7 @@ is answered 500 without a word of what was asked. Shared by the HTTP door and th
 import itertools
 import logging
 import secrets
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -46,6 +47,8 @@ class Answerer(Protocol):
     def epoch(self) -> int: ...
 
     def is_ready(self) -> Readiness: ...
+
+    def measures(self) -> Mapping[str, float]: ...
 
     def service_of_token(self, token: str) -> Service: ...
 
@@ -138,7 +141,9 @@ class Desk:
         # of a traceparent the log keeps the trace id
         asked = Asked(questions, self._name(), semantic, trace[3:35])
         answered = await self.node.answer(asked, caller)
-        self._stages["answer"].add(perf_counter() - began)
+        record = answered.record_seconds
+        self._stages["decide"].add(perf_counter() - began - record)
+        self._stages["record"].add(record)
         self.metrics.gauges["log_entries"] = answered.index
         return answered
 

@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Final, Protocol, cast
 
 from chartgate.adapters.decision_desk import Answerer, Desk
+from chartgate.adapters.decision_handshakes import TlsPort
 from chartgate.adapters.decision_http import CHANNEL, WITHOUT_TLS, HttpDoor
 from chartgate.adapters.decision_limits import DEFAULT, Limits
 from chartgate.adapters.decision_metrics import Metrics
@@ -89,7 +90,8 @@ class Doors:
         self.unix: Final = UnixDoor(
             self._loop, self.desk, self.turns, opening.limits, opening.users
         )
-        self._servers: list[asyncio.AbstractServer] = []
+        self._servers: list[asyncio.AbstractServer | TlsPort] = []
+        self._tls_port: TlsPort | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._swept = 0
         self.port = 0
@@ -109,17 +111,16 @@ class Doors:
             self._servers.append(server)
         self._sweep()
 
-    async def _listen(self, opening: Opening) -> asyncio.AbstractServer:
+    async def _listen(self, opening: Opening) -> asyncio.AbstractServer | TlsPort:
         link = bound_port(opening.host, cast("int", opening.port))
         self.port = link.getsockname()[1]
-        tls = opening.tls
-        return await self._loop.create_server(
-            self.http.connection,
-            sock=link,
-            backlog=_BACKLOG,
-            ssl=tls.context if tls is not None else None,
-            ssl_handshake_timeout=opening.limits.handshake_seconds if tls is not None else None,
+        if opening.tls is None:
+            return await self._loop.create_server(self.http.connection, sock=link, backlog=_BACKLOG)
+        port = self._tls_port = TlsPort(
+            link, opening.tls.context, self.http.connection, opening.limits, self.metrics
         )
+        port.open(_BACKLOG)
+        return port
 
     async def close(self) -> None:
         """Take nothing more, answer what is under way, close."""
@@ -147,6 +148,8 @@ class Doors:
     def _sweep(self) -> None:
         self.http.sweep()
         self.unix.sweep()
+        if self._tls_port is not None:
+            self._tls_port.sweep()
         long_ago = perf_counter() - self._opening.limits.recording_seconds
         late = [one for one, began in self.turns.under_way.items() if began < long_ago]
         for exchange in late:

@@ -31,6 +31,10 @@ class Limits:
     stalled_seconds: float = 10.0
     """A caller that does not read its answers for so long is cut off."""
     handshake_seconds: float = 5.0
+    handshakes: int = 32
+    """TLS handshakes under way; at most half of them with one address."""
+    handshakes_waiting: int = 1_024
+    """Connections that wait for theirs."""
 
     queue_seconds: float = 0.020
     """A request that would wait longer for its turn is refused at once."""

@@ -54,6 +54,9 @@ class MemoryNode:
     def is_ready(self) -> Readiness:
         return Readiness(self.reasons)
 
+    def measures(self) -> Mapping[str, float]:
+        return {}
+
     def service_of_token(self, token: str) -> Service:
         return _known(self.services, token)
 

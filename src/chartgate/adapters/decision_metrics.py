@@ -21,7 +21,8 @@ _BOUNDS: Final = (
     25e-6, 50e-6, 75e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6, 750e-6, 1e-3, 1.5e-3, 2e-3, 3e-3,
     5e-3, 7.5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 250e-3, 1.0,
 )  # fmt: skip
-_STAGES: Final = ("wait", "parse", "answer", "record", "total")
+_STAGES: Final = ("wait", "parse", "decide", "record", "total")
+"""For a turn; of its bytes; facts and decision; until the log has acknowledged it; all of it."""
 _MOST_SERIES: Final = 1_000
 _STALE_SECONDS: Final = 15.0
 _SUFFIX: Final = ".metrics"
@@ -160,6 +161,9 @@ _COUNTERS: Final[Mapping[str, str]] = {
 _GAUGES: Final[Mapping[str, str]] = {
     "connections": "Open connections",
     "in_flight": "Decisions begun and not yet answered",
+    "handshakes": "TLS handshakes under way",
+    "feed_age_seconds": "Time since the control plane was last compared with what is known here",
+    "log_queue": "What waits for the log's writer: its entries, or the requests to it",
     "ready": "Whether the node may decide",
     "epoch": "Epoch of the control plane as this node knows it",
     "log_entries": "Index of the newest entry that was recorded for this worker",

@@ -62,6 +62,7 @@ class ServicePages:
         ready = self._node.is_ready()
         gauges["ready"] = float(bool(ready))
         gauges["start_time_seconds"] = self._began
+        gauges.update(self._node.measures())
         if ready:
             gauges["epoch"] = self._node.epoch
             rulings = getattr(self._node, "rulings", None)

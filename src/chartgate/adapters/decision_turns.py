@@ -1,21 +1,24 @@
 """Who is next, and who is not let in: one queue for everything a worker decides.
 
 The rules kept under overload: whoever would wait longer than ``queue_seconds`` is refused at once,
-before a byte of the question is parsed, so that whoever is let in is answered in time; first come,
-first served; what is under way has an end, for a log that does not answer must not hold memory.
+before a byte of the question is parsed, so that whoever is let in is answered in time; services have
+equal shares of the work, so that one that asks too much is refused and not those beside it, and of
+one service, first come, first served; what is under way has an end, for a log that does not answer
+must not hold memory.
 
 Sockets are read between turns: a turn lasts at most ``TURN_SECONDS``.
 """
 
 import asyncio
 import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any, Final, Protocol
 
 from chartgate.adapters.decision_limits import Limits
 from chartgate.adapters.decision_metrics import Metrics
+from chartgate.adapters.decision_shares import Shares
 
 TURN_SECONDS: Final = 0.002
 Answering = asyncio.Task[tuple[int, bytes]]
@@ -24,6 +27,10 @@ _FIRST_PER_BYTE: Final = 0.1e-6
 """Seconds that a byte of question costs, before it is known here."""
 _FEW: Final = 128
 """As many may wait for the log, however slow its disk is …"""
+_OWN_FEW: Final = 16
+"""… and of each service so many, though others fill the room …"""
+_MOST_OF_ONE: Final = 0.75
+"""A service never holds more of what may be under way: others find room when they come."""
 _LITTLE: Final = 64 << 10
 """… and so many bytes of questions for their turn, however slow the machine is."""
 _HOPELESS: Final = 10
@@ -36,6 +43,10 @@ class Ticket(Protocol):
     arrived: float
     weight: int
     """What it is expected to cost, in bytes of its question."""
+
+    @property
+    def share(self) -> str:
+        """Whose it is: the service's."""
 
     def begin(self) -> None:
         """Its turn has come."""
@@ -51,30 +62,40 @@ class Turns:
         self._loop = loop
         self._limits = limits
         self._metrics = metrics
-        self._waiting: deque[Ticket] = deque()
-        self._weight = 0
+        self._waiting: Shares[Ticket] = Shares()
+        self._most_of_one = int(limits.in_flight * _MOST_OF_ONE)
+        self._held: dict[str, int] = {}
         self._is_due = False
         self._per_byte = _FIRST_PER_BYTE
-        self._began, self._done = 0.0, 0
+        self._began, self._done, self._was_full = 0.0, 0, False
         # not a plain dict: its first key is looked at often, and found at once
-        self.under_way: OrderedDict[object, float] = OrderedDict()
+        self.under_way: OrderedDict[Ticket, float] = OrderedDict()
         """Decisions begun and not answered, with the time they began, oldest first."""
 
-    def admits(self, now: float) -> bool:
-        """Whether another request may come in; cheap, asked before it is parsed."""
-        under_way = self.under_way
-        if len(under_way) >= self._limits.in_flight:
+    def admits(self, now: float, share: str) -> bool:
+        """Whether another request of a service may come in; cheap, asked before it is parsed."""
+        limits, under_way = self._limits, self.under_way
+        held = self._held.get(share, 0)
+        if len(under_way) >= limits.in_flight or held >= self._most_of_one:
             return False
-        if len(under_way) >= _FEW and (
-            now - next(iter(under_way.values())) > self._limits.log_seconds
+        if (
+            len(under_way) >= _FEW
+            and held >= _OWN_FEW
+            and now - next(iter(under_way.values())) > limits.log_seconds
         ):
             return False  # the log is behind: more would only wait longer
-        if not self._waiting:
+        waiting = self._waiting
+        if not waiting:
             return True
-        if now - self._waiting[0].arrived > _HOPELESS * self._limits.queue_seconds:
+        oldest = waiting.oldest(share)
+        if oldest is None:
+            return True  # its first is next, whatever others have brought
+        if now - oldest.arrived > _HOPELESS * limits.queue_seconds:
             return False
-        weight = self._weight
-        return weight <= _LITTLE or weight * self._per_byte <= self._limits.queue_seconds
+        if waiting.weight <= _LITTLE:
+            return True
+        wait = waiting.weight_of(share) * waiting.sharing * self._per_byte
+        return wait <= limits.queue_seconds
 
     def enter(self, ticket: Ticket) -> None:
         """Wait for one's turn; whoever comes when nothing else is to be done has it at once."""
@@ -82,8 +103,7 @@ class Turns:
             self._metrics.stages["wait"].add(0.0)
             ticket.begin()
             return
-        self._waiting.append(ticket)
-        self._weight += ticket.weight
+        self._waiting.put(ticket.share, ticket.weight, ticket)
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._run)
@@ -103,9 +123,26 @@ class Turns:
                 return None
         else:
             task = self._loop.create_task(answering)
-        self.under_way[ticket] = ticket.arrived
+        self.begun(ticket)
         task.add_done_callback(answered)
         return task
+
+    def begun(self, ticket: Ticket) -> None:
+        """It is under way."""
+        self.under_way[ticket] = ticket.arrived
+        share = ticket.share
+        self._held[share] = self._held.get(share, 0) + 1
+
+    def ended(self, ticket: Ticket) -> None:
+        """It is answered."""
+        if self.under_way.pop(ticket, None) is None:
+            return
+        share = ticket.share
+        left = self._held[share] - 1
+        if left:
+            self._held[share] = left
+        else:
+            del self._held[share]
 
     @property
     def is_idle(self) -> bool:
@@ -117,13 +154,14 @@ class Turns:
         began = perf_counter()
         if self._done:
             # What a turn costs is known when the next one begins: reading, deciding, recording and
-            # writing of what it began lie between them.
-            seen = (began - self._began) / self._done
-            self._per_byte += _WEIGHT * (seen - self._per_byte)
+            # writing of what it began lie between them. One that left nobody waiting says little,
+            # unless it took too long: then too many were begun at once.
+            took = began - self._began
+            if self._was_full or took > TURN_SECONDS:
+                self._per_byte += _WEIGHT * (took / self._done - self._per_byte)
         room, done = TURN_SECONDS / self._per_byte, 0
         while waiting and done < room:
-            ticket = waiting.popleft()
-            self._weight -= ticket.weight
+            weight, ticket = waiting.take()
             waited = began - ticket.arrived
             record(waited)
             # let in by an estimate that was wrong: late answers are of no use to anybody
@@ -131,9 +169,9 @@ class Turns:
                 ticket.give_up()
             else:
                 ticket.begin()
-                done += ticket.weight
-        # an idle loop says nothing about the cost
-        self._began, self._done = began, done if waiting else 0
-        self._is_due = bool(waiting)
-        if waiting:
+                done += weight
+        self._began, self._done, self._was_full = began, done, bool(waiting)
+        # once more behind a turn, though nobody waits: the loop does not rest before it
+        self._is_due = bool(waiting or done)
+        if self._is_due:
             self._loop.call_soon(self._run)

@@ -26,8 +26,8 @@ import msgspec
 
 from chartgate.adapters.decision_callers import Refusals
 from chartgate.adapters.decision_desk import OVERLOADED, UNRECORDED, Desk
-from chartgate.adapters.decision_http import QUESTIONS
 from chartgate.adapters.decision_limits import Limits
+from chartgate.adapters.decision_reception import QUESTIONS
 from chartgate.adapters.decision_turns import Answering, Turns
 from chartgate.app.authzen_errors import error_body
 from chartgate.app.node_asked import Caller, UnknownCaller
@@ -109,8 +109,8 @@ class UnixDoor:
 class _Exchange:
     """One frame and its answer."""
 
-    __slots__ = ("arrived", "body", "caller", "connection", "number", "operation", "task", "trace",
-                 "weight")  # fmt: skip
+    __slots__ = ("arrived", "body", "caller", "connection", "number", "operation", "share", "task",
+                 "trace", "weight")  # fmt: skip
 
     def __init__(self, connection: "UnixConnection", frame: Frame, caller: Caller) -> None:
         self.connection = connection
@@ -122,6 +122,7 @@ class _Exchange:
         self.trace = frame.trace if _TRACE.fullmatch(frame.trace) else ""
         self.weight = len(self.body) + _WEIGHT
         self.caller = caller
+        self.share = caller.service.uid
         self.task: Answering | None = None
 
     def begin(self) -> None:
@@ -141,7 +142,7 @@ class _Exchange:
             self.task.cancel()
 
     def _decided(self, task: Answering) -> None:
-        self.connection.door.turns.under_way.pop(self, None)
+        self.connection.door.turns.ended(self)
         self.task = None
         self._answer(*((503, UNRECORDED) if task.cancelled() else task.result()))
 
@@ -249,7 +250,7 @@ class UnixConnection(asyncio.Protocol):
             self.answered(frame.id, 401, _UNKNOWN)
             return
         exchange = _Exchange(self, frame, Caller(service, CHANNEL))
-        if self.door.turns.admits(exchange.arrived):
+        if self.door.turns.admits(exchange.arrived, exchange.share):
             self.door.turns.enter(exchange)
         else:
             exchange.give_up()

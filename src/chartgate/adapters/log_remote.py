@@ -138,6 +138,11 @@ class RemoteLog:
         """The newest checkpoint that was asked for: see ``head``."""
         return self._checkpoint
 
+    @property
+    def queued(self) -> int:
+        """Requests that wait for the writer's answer."""
+        return 0 if self._wire is None else self._wire.waiting
+
     async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
         """The index of the first of these entries, once they are on the medium."""
         op = Op.APPEND if durable else Op.RELAXED
@@ -263,6 +268,11 @@ class _Wire(asyncio.Protocol):
     async def closed(self) -> None:
         """Returns once the connection is gone."""
         await asyncio.shield(self._closed)
+
+    @property
+    def waiting(self) -> int:
+        """Requests without an answer yet."""
+        return len(self._waiting)
 
     async def greet(self, hello: Hello) -> Welcome:
         self._transport.write(framed(msgspec.json.encode(hello)))

@@ -92,6 +92,11 @@ class LogWriter:
         return self._files.origin
 
     @property
+    def queued(self) -> int:
+        """Entries that wait for their commit."""
+        return self._queued
+
+    @property
     def is_full(self) -> bool:
         """Whether an append would have to wait for room."""
         return self._queued >= self._max_queued or self._queued_bytes >= MAX_QUEUED_BYTES

@@ -163,6 +163,13 @@ class Node:
             return _NO_LOG
         return _READY
 
+    def measures(self) -> dict[str, float]:
+        """What a watcher wants to see rising before anything stops."""
+        measured = {"log_queue": float(self._log.queued)}
+        if self._feed is not None:
+            measured["feed_age_seconds"] = self._feed.age(time.monotonic())
+        return measured
+
     # --- who asks -------------------------------------------------------------------------
 
     def service_of_token(self, token: str) -> Service:

@@ -118,8 +118,10 @@ class AnswerDesk:
         )
         durable = self._is_durable or releases(found)
         # No await between decision and log: whatever changes the version has its place after.
+        began = time.perf_counter()
         index = await self._log.append(made, durable=durable)
-        return Answered(tuple(found), index, self._origin, epoch)
+        took = time.perf_counter() - began
+        return Answered(tuple(found), index, self._origin, epoch, took)
 
     async def search(
         self, sought: Sought, caller: Caller, *, request: str, trace: str = ""

@@ -215,6 +215,10 @@ class PlainNode:
             return _NOT_YET
         return _READY if getattr(self._log, "is_linked", True) else _NO_LOG
 
+    def measures(self) -> dict[str, float]:
+        """What a watcher wants to see rising before anything stops."""
+        return {"log_queue": float(self._log.queued)}
+
     def service_of_token(self, token: str) -> Service:
         """Who sends this token; raises ``UnknownCaller``."""
         return self._services.of_token(token, at=datetime.now(UTC))

@@ -132,6 +132,10 @@ class VersionLog:
     def checkpoint(self) -> str:
         return self._log.checkpoint
 
+    @property
+    def queued(self) -> int:
+        return self._log.queued
+
     async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
         """As the log's own."""
         if not self._recorded:

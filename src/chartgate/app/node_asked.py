@@ -81,6 +81,8 @@ class Answered(msgspec.Struct, frozen=True):
     """Origin of that log."""
     epoch: int
     """Of the control plane, as it was known here when this was decided."""
+    record_seconds: float = 0.0
+    """What of the time it took was the log's."""
 
 
 class Searched(msgspec.Struct, frozen=True):

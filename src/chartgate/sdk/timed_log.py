@@ -38,6 +38,11 @@ class TimedLog:
         """The newest signed checkpoint known here."""
         return self._log.checkpoint
 
+    @property
+    def queued(self) -> int:
+        """As of the log."""
+        return self._log.queued
+
     async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
         """As of the log; whoever asked to be timed is told."""
         watch = self._watch()
