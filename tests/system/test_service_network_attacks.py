@@ -1,12 +1,17 @@
 """The decision service against strangers: on the network, and on the same computer as another user."""
 
+import http.client
+import json
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chartgate.adapters.decision_metrics import Metrics
 from chartgate.adapters.decision_service import DecisionService, ServiceConfig
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
@@ -65,3 +70,48 @@ class TestOpenFiles:
             [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
         )
         assert done.stdout.split() == ["1024", "384", "192"]
+
+
+class TestAFullDisk:
+    def test_nothing_is_answered_that_is_not_recorded_and_the_command_ends_to_be_started_again(
+        self, tmp_path: Path
+    ) -> None:
+        state = tmp_path / "state"
+        command = [sys.executable, "-P", "-m", "chartgate", "serve", "--json", "--plain-http",
+                   "--listen", "127.0.0.1:0", "--policies", POLICIES,
+                   "--entities", POLICIES / "entities.json", "--state", state]  # fmt: skip
+        limited = f"ulimit -f 300; exec {shlex.join(map(str, command))}"
+        with subprocess.Popen(
+            ["/bin/sh", "-c", limited], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+            token = (state / "tokens" / "app").read_text().strip()
+            found = list(asked_until_refused(url, token))
+            assert found[-1] == (503, "log_unavailable")
+            assert {status for status, _ in found[:-1]} == {200}
+            assert process.wait(15) == 1
+            assert process.stderr is not None
+            assert "audit log" in process.stderr.read()
+
+    def test_numbers_that_cannot_be_kept_stop_nothing(self, tmp_path: Path) -> None:
+        metrics = Metrics("w", tmp_path / "is not there")
+        metrics.save()
+        assert b"# EOF" in metrics.text()
+
+
+def asked_until_refused(url: str, token: str) -> Iterator[tuple[int, str]]:
+    """Batches, until one cannot be recorded."""
+    items = [{"resource": {"type": "record", "id": f"{n:04}{'x' * 60}"}} for n in range(300)]
+    asked = {"subject": {"type": "user", "id": "a"}, "action": {"name": "read"}}
+    body = json.dumps({**asked, "evaluations": items})
+    head = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    for _ in range(50):
+        link.request("POST", "/access/v1/evaluations", body, head)
+        answer = link.getresponse()
+        said = json.loads(answer.read())
+        yield answer.status, said.get("error", "")
+        if answer.status != 200:
+            break
+    link.close()

@@ -7,6 +7,7 @@ A scrape reaches one worker. Each keeps its newest numbers in a file of its own 
 and whoever is asked answers with all of them, told apart by the label ``worker``.
 """
 
+import contextlib
 import os
 import time
 from bisect import bisect_right
@@ -120,13 +121,17 @@ class Metrics:
     # --- files, and text -------------------------------------------------------------------
 
     def save(self) -> None:
-        """Keep the numbers where the other workers find them. Not synced: they are only numbers."""
+        """Keep the numbers where the other workers find them. Not synced: they are only numbers.
+
+        Where there is no room for them, the service goes on without.
+        """
         if self._folder is None:
             return
         path = self._folder / f"{self._worker}{_SUFFIX}"
         fresh = path.with_suffix(".fresh")
-        fresh.write_bytes(msgspec.json.encode(self._kept()))
-        fresh.replace(path)
+        with contextlib.suppress(OSError):
+            fresh.write_bytes(msgspec.json.encode(self._kept()))
+            fresh.replace(path)
 
     def forget(self) -> None:
         """The worker ends in order."""

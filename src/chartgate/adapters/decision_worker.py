@@ -220,7 +220,7 @@ async def _own_log(task: Task, ending: asyncio.Event) -> "AsyncIterator[LogWrite
         accounts = ApplicationAccounts(instance.control)
         door = AppDoor(accounts.verify, _tokens(state, instance.source))
     async with LogService(state, node, origin, door=door) as service:
-        watching = asyncio.get_running_loop().create_task(_watch(service.log, ending))
+        watching = asyncio.get_running_loop().create_task(watch(service.log, ending))
         try:
             yield service.log
         finally:
@@ -228,7 +228,7 @@ async def _own_log(task: Task, ending: asyncio.Event) -> "AsyncIterator[LogWrite
             await asyncio.wait([watching])
 
 
-async def _watch(log: "LogWriter", ending: asyncio.Event) -> None:
+async def watch(log: "LogWriter", ending: asyncio.Event) -> None:
     """A log that has failed takes nothing more: a new process opens it anew, if that can be done."""
     while not ending.is_set():
         await asyncio.sleep(_WATCH_SECONDS)

@@ -19,18 +19,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 from chartgate.adapters.audit_log import Answered
 from chartgate.adapters.log_files import Commit, LogFiles, Packed, check_entries
+from chartgate.adapters.log_queue import MAX_QUEUED, LogQueue, Waiting, entries_of
 from chartgate.errors import ChartgateError, LogUnavailable
 
 FAST_SECONDS = 0.0005
-MAX_QUEUED = 65_536
-MAX_QUEUED_BYTES = 64 << 20
-MAX_BATCH = 1_024
-MAX_BATCH_BYTES = 8 << 20
 LINGER_SECONDS = 0.005
 _WEIGHT = 0.2
 
@@ -38,24 +34,12 @@ Callback = Callable[[int, tuple[bytes, ...]], None]
 """(index of the first entry, entries), called on the loop after they are on the medium."""
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    entries: tuple[bytes, ...]
-    size: int
-    first: int
-    answered: Answered | None
-    durable: bool = True
-
-
 class LogWriter:
     """The one committer of a node, on one event loop. Closing it closes the files."""
 
     def __init__(self, files: LogFiles, *, max_queued: int = MAX_QUEUED) -> None:
         self._files = files
-        self._max_queued = max_queued
-        self._queue: deque[_Waiting] = deque()
-        self._queued = 0
-        self._queued_bytes = 0
+        self._queue = LogQueue(max_queued)
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self._next = files.size
@@ -92,14 +76,19 @@ class LogWriter:
         return self._files.origin
 
     @property
+    def is_linked(self) -> bool:
+        """Whether it takes entries: a log that has failed is opened by a new process, or not."""
+        return self._failure is None
+
+    @property
     def queued(self) -> int:
         """Entries that wait for their commit."""
-        return self._queued
+        return self._queue.count
 
     @property
     def is_full(self) -> bool:
         """Whether an append would have to wait for room."""
-        return self._queued >= self._max_queued or self._queued_bytes >= MAX_QUEUED_BYTES
+        return self._queue.is_full
 
     async def append(self, entries: Sequence[bytes], *, durable: bool = True) -> int:
         """The index of the first of these entries, once they are on the medium.
@@ -227,12 +216,9 @@ class LogWriter:
     def _put(
         self, entries: Sequence[bytes], answered: Answered | None, *, durable: bool = True
     ) -> int:
-        size = sum(map(len, entries))
-        waiting = _Waiting(tuple(entries), size, self._next, answered, durable)
-        self._queue.append(waiting)
+        waiting = Waiting(tuple(entries), self._next, answered, durable)
+        self._queue.put(waiting)
         self._next += len(waiting.entries)
-        self._queued += len(waiting.entries)
-        self._queued_bytes += waiting.size
         loop = asyncio.get_running_loop()
         if self._task is None:
             self._task = loop.create_task(self._run(), name="audit log")
@@ -257,22 +243,13 @@ class LogWriter:
             self._lingering.cancel()
             self._lingering = None
 
-    def _take_batch(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        count = size = 0
-        while self._queue:
-            waiting = self._queue[0]
-            count, size = count + len(waiting.entries), size + waiting.size
-            if batch and (count > MAX_BATCH or size > MAX_BATCH_BYTES):
-                break
-            batch.append(self._queue.popleft())
-            self._queued -= len(waiting.entries)
-            self._queued_bytes -= waiting.size
+    def _take_batch(self) -> list[Waiting]:
+        batch = self._queue.take_batch()
         self._room.set()
         return batch
 
     async def _run(self) -> None:
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         try:
             while True:
                 if not await self._has_work():
@@ -310,10 +287,10 @@ class LogWriter:
                 self._wake.clear()
                 await self._wake.wait()
 
-    async def _commit_batch(self, batch: list[_Waiting]) -> None:
+    async def _commit_batch(self, batch: list[Waiting]) -> None:
         if not self._queue:
             self._is_due = self._closing
-        entries = _entries(batch)
+        entries = entries_of(batch)
         commit = await self._commit(entries)
         if batch and commit.first_index != batch[0].first:
             raise LogUnavailable("the audit log is not where it was said to be")
@@ -322,8 +299,8 @@ class LogWriter:
         self._tell(entries)
         await self._extend()
 
-    def _write_batch(self, batch: list[_Waiting]) -> None:
-        entries = _entries(batch)
+    def _write_batch(self, batch: list[Waiting]) -> None:
+        entries = entries_of(batch)
         if self._files.write(entries) != batch[0].first:
             raise LogUnavailable("the audit log is not where it was said to be")
         self._answer(batch)
@@ -371,7 +348,7 @@ class LogWriter:
             await extending
 
     @staticmethod
-    def _answer(batch: list[_Waiting]) -> None:
+    def _answer(batch: list[Waiting]) -> None:
         for waiting in batch:
             if waiting.answered is not None:
                 waiting.answered(waiting.first)
@@ -384,20 +361,18 @@ class LogWriter:
             elif not done.done():
                 done.set_result(None)
 
-    def _fail(self, batch: list[_Waiting], failure: LogUnavailable) -> None:
+    def _fail(self, batch: list[Waiting], failure: LogUnavailable) -> None:
         self._failure = failure
         for beside in (self._packing, self._extending):
             if beside is not None:  # its failure is told by this one
                 beside.add_done_callback(lambda done: done.cancelled() or done.exception())
-        for waiting in (*batch, *self._queue):
+        for waiting in (*batch, *self._queue.take_all()):
             if waiting.answered is not None:
                 waiting.answered(_because(failure))
         for _, settled in self._settling:
             if not settled.done():
                 settled.set_exception(_because(failure))
         self._settling.clear()
-        self._queue.clear()
-        self._queued = self._queued_bytes = 0
         self._room.set()
 
     def _tell(self, entries: tuple[bytes, ...]) -> None:
@@ -410,10 +385,6 @@ class LogWriter:
             except Exception as exc:  # noqa: BLE001  a tail that fails must not stop the log
                 context = {"message": "a subscriber of the audit log failed", "exception": exc}
                 asyncio.get_running_loop().call_exception_handler(context)
-
-
-def _entries(batch: list[_Waiting]) -> tuple[bytes, ...]:
-    return tuple(entry for waiting in batch for entry in waiting.entries)
 
 
 def _resolve(done: "asyncio.Future[int]", answer: int | ChartgateError) -> None:

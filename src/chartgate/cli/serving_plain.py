@@ -26,7 +26,7 @@ from chartgate.adapters.decision_doors import Doors, Opening, check_opening
 from chartgate.adapters.decision_process import harden
 from chartgate.adapters.decision_service import ServiceConfig, notify
 from chartgate.adapters.decision_tls import Tls
-from chartgate.adapters.decision_worker import authority, prepare, tls_of
+from chartgate.adapters.decision_worker import authority, prepare, renew, tls_of, watch
 from chartgate.adapters.keys import KeyStore, TokenKeys
 from chartgate.adapters.log_service import LogService
 from chartgate.adapters.node_plain import PlainNode, load_services, service_uid
@@ -36,7 +36,7 @@ from chartgate.app.evaluation_events import CachedTokens
 from chartgate.app.tokens import PatientTokens
 from chartgate.cli import screen
 from chartgate.demo.folder import locked, require_free
-from chartgate.errors import ChartgateError, Misconfigured
+from chartgate.errors import ChartgateError, LogUnavailable, Misconfigured
 from chartgate.model.service import EVERYTHING, Service
 
 NODE: Final = "plain"
@@ -111,11 +111,12 @@ async def _run(
         reloads: set[asyncio.Task[None]] = set()
 
         def reread() -> None:
-            task = loop.create_task(_reread(node, files, tls))
+            task = loop.create_task(_reread(node, files, tls, config))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
         loop.add_signal_handler(signal.SIGHUP, reread)
+        watching = loop.create_task(watch(writer.log, ending))
         url = f"{'http' if config.plain else 'https'}://{config.host}:{doors.port}"
         state.save_instance(msgspec.structs.replace(state.instance(), decisions=url))
         ready(url)
@@ -123,12 +124,18 @@ async def _run(
         await ending.wait()
         notify("STOPPING=1")
         await doors.close()
+        watching.cancel()
+        await asyncio.wait([watching])
+        if not writer.log.is_linked:
+            # whoever keeps this command running starts it again: the log is opened anew, if it can be
+            raise LogUnavailable("the audit log takes no entries any more; see its disk")
         state.save_instance(msgspec.structs.replace(state.instance(), decisions=""))
 
 
-async def _reread(node: PlainNode, files: Files, tls: Tls | None) -> None:
+async def _reread(node: PlainNode, files: Files, tls: Tls | None, config: ServiceConfig) -> None:
     try:
         if tls is not None:
+            renew(config)
             tls.reload()
         services = None if files.services is None else load_services(files.services)
         await node.reload(services)
