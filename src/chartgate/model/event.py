@@ -144,6 +144,7 @@ class Evaluation(_Event, frozen=True, kw_only=True, tag="evaluation"):
     request: str
     part: int = 0
     policy_set: str
+    """Content hash of the version, as ``chartgate policy versions`` shows it."""
     data_map: str = ""
     trace: str = ""
     """Trace id of W3C Trace Context."""
