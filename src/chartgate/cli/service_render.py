@@ -25,6 +25,14 @@ def show_services(out: Console, services: Sequence[ListedService], now: datetime
         out.print("No application has an account: `chartgate service add NAME`.")
         return
     table = plain_table("Name", "What it is", "May ask", "About", "Tokens", "State")
+    scopes = [one.scope for one in services]
+    for column, names in (
+        (table.columns[2], {name for scope in scopes for name in scope.actions}),
+        (table.columns[3], {name for scope in scopes for name in scope.categories}),
+    ):
+        column.min_width = max(map(len, names), default=0) + 1  # a name in two pieces is none
+    for at in (0, 4, 5):
+        table.columns[at].no_wrap = True
     for one in services:
         live = live_tokens(one, now)
         table.add_row(

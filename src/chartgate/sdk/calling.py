@@ -6,6 +6,7 @@ arrives is recorded. A token that is no longer taken (401) is read anew, once: t
 with two valid at a time. There is no other way to a second attempt.
 """
 
+import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -159,10 +160,12 @@ def why(failure: BaseException) -> str:
     """What kept us from an answer, in words that hold nothing of the question or the answer."""
     link: BaseException | None = failure
     while link is not None:
-        if isinstance(link, OSError) and link.strerror:
-            return f"it could not be reached ({link.strerror}): does it run, and at this address?"
         if isinstance(link, TimeoutError):
             break
+        if isinstance(link, OSError) and link.errno:
+            # asyncio's own words hold the address; what a name lookup says has numbers of its own
+            said = os.strerror(link.errno) if link.errno > 0 else link.strerror
+            return f"it could not be reached ({said}): does it run, and at this address?"
         link = link.__cause__ or link.__context__
     name = type(link or failure).__name__
     if "Timeout" in name:

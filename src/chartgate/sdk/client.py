@@ -134,7 +134,10 @@ class Chartgate:
         type: str | Mapping[str, Any],  # noqa: A002
         context: Mapping[str, Any] | None = None,
     ) -> Iterator[Resource]:
-        """Everything of that type on which she may."""
+        """Everything of that type on which she may.
+
+        Records: of one category, as ``{"type": "Record", "properties": {"category": "labs"}}``.
+        """
         body = resource_search(subject, action, type, context)
         for found in self._pages("search/resource", body):
             yield self._calls.resource(found)

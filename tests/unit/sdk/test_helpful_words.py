@@ -53,6 +53,9 @@ def test_a_slow_answer_is_told_from_none() -> None:
     assert why(TimeoutError()) == "it did not answer in time"
     assert "ValueError" in why(ValueError("of the question"))
     assert "of the question" not in why(ValueError("of the question"))
+    assert "127.0.0.1" not in why(
+        ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)")
+    )
 
 
 def test_an_untrusted_certificate_is_not_asked_twice() -> None:
