@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from chartgate.adapters.patient_facts import BlockingPatientFacts, FactsUnavailable, PatientFacts
+from chartgate.adapters.patient_facts import FactsUnavailable, PatientFacts
 from chartgate.adapters.patient_record import read_patient
 
 pytestmark = pytest.mark.system
@@ -54,10 +54,6 @@ def test_many_are_what_each_is_alone(gate: Any, opened: Callable[..., PatientFac
             gate.ready.instance.legacy, loaded.data_map, loaded.version.schema, number
         )
         assert found[key] == alone
-    with BlockingPatientFacts(
-        gate.ready.instance.legacy, loaded.data_map, loaded.version.schema
-    ) as blocking:
-        assert blocking.get_many(found) == found
 
 
 @pytest.mark.parametrize(
@@ -127,11 +123,6 @@ def test_every_patient_comes_once_in_the_order_of_the_keys(
 
     assert asyncio.run(run("")) == expected
     assert asyncio.run(run(expected[50])) == expected[51:]
-    loaded = gate.ready.loaded
-    with BlockingPatientFacts(
-        gate.ready.instance.legacy, loaded.data_map, loaded.version.schema
-    ) as blocking:
-        assert [key for chunk in blocking.chunks(size=64) for key, _ in chunk] == expected
 
 
 def test_a_source_that_is_not_there_is_a_failure_and_says_no_key(
@@ -147,12 +138,6 @@ def test_a_source_that_is_not_there_is_a_failure_and_says_no_key(
             assert not facts.knows("4711")
 
     asyncio.run(run())
-    loaded = gate.ready.loaded
-    with (
-        BlockingPatientFacts(nowhere, loaded.data_map, loaded.version.schema) as blocking,
-        pytest.raises(FactsUnavailable),
-    ):
-        blocking.get("4711")
 
 
 def test_a_connection_that_was_cut_is_opened_again(

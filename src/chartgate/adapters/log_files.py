@@ -19,8 +19,6 @@ Rules kept:
   cache may show bytes that the medium does not have.
 """
 
-import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,25 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from chartgate.adapters.log_disk import (
-    CHECKPOINT,
-    LOCK,
-    CorruptLog,
-    Disk,
-    Listing,
-    segment_name,
-    torn_name,
-    wal_name,
-)
+from chartgate.adapters.log_disk import CHECKPOINT, CorruptLog, Disk, segment_name, wal_name
+from chartgate.adapters.log_opening import recover, take_lock, torn_at
 from chartgate.adapters.log_reader import LogReader
-from chartgate.adapters.log_recovery import (
-    Replayed,
-    RootsAt,
-    base_of_segments,
-    newest_wal,
-    replay_wal,
-    stored_checkpoint,
-)
 from chartgate.adapters.log_wal import WalFile
 from chartgate.adapters.signing import Signer
 from chartgate.errors import LogUnavailable, Refused
@@ -64,9 +46,6 @@ OnRecovered = Callable[[int, str], None]
 
 MAX_APPEND = wal.MAX_PAYLOAD // 2
 """Half a frame: room for the checkpoint, and for a batch that holds such an append."""
-
-_HEAD_ROOM = 1 << 16
-"""More than any head frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +119,7 @@ class LogFiles:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
-            lock = _take_lock(directory)
+            lock = take_lock(directory)
             files = cls(directory, signer, disk or Disk(), lock)
             try:
                 files._recover(segment_leaves, on_recovered)
@@ -344,58 +323,22 @@ class LogFiles:
         return self._wal
 
     def _recover(self, segment_leaves: int, on_recovered: OnRecovered | None) -> None:
-        listing = Listing(self._directory)
-        for name in listing.temporary:  # never renamed, so never part of the log
-            (self._directory / name).unlink()
-        stored = stored_checkpoint(self._directory, self._signer.key)
-        if not (listing.wals or listing.segments or listing.has_checkpoint):
+        found = recover(self._directory, self._signer.key, self._disk)
+        if found is None:
             self._create(segment_leaves)
             return
-        count, first = listing.check_segments(), newest_wal(listing, self._directory)
-        data = (self._directory / wal_name(first)).read_bytes()
-        leaves = _leaves_of(data, wal_name(first))
-        # a crash between (1) and (2) of a roll leaves the last segment and the WAL it came from
-        if first == (count - 1) * leaves:
-            count -= 1
-        if first != count * leaves:
-            raise CorruptLog(wal_name(first), None, f"{count} segments do not end where it starts")
-        base = base_of_segments(self._directory, range(count), leaves, self._signer.key)
-        watch = RootsAt([stored.size] if stored else [])
-        if stored and stored.size == base.size:
-            watch.roots[base.size] = base.root()
-        found = replay_wal(
-            wal_name(first), data, base, self._signer.key, every_signature=False, watch=watch
+        self._leaves, self._frontier, self._checkpoint = (
+            found.leaves,
+            found.frontier,
+            found.checkpoint,
         )
-        if stored and stored.size >= base.size:  # a smaller one was checked when it was rolled
-            watch.check(stored, found.frontier.size, CHECKPOINT, "the checkpoint of the last close")
-        if count in listing.segments and found.frontier.size < first + leaves:
-            raise CorruptLog(segment_name(count), None, "a segment of more than the log holds")
-        self._leaves, self._frontier, self._checkpoint = leaves, found.frontier, found.checkpoint
         self._unsigned = list(found.unsigned)
-        self._settle(first, data, found, clean=stored is not None and stored.size == self.size)
-        for old in listing.wals:
-            if old != first:  # a crash between (2) and (3)
-                (self._directory / listing.wals[old]).unlink()
-        self._disk.sync_directory(self._directory)
+        self._open_wal(found.first)
+        found.remove_old(self._directory, self._disk)
         self.seal()
-        self._report(on_recovered)
-
-    def _settle(self, first: int, data: bytes, found: Replayed, *, clean: bool) -> None:
-        """Put a torn tail aside, write the WAL anew unless its last close was orderly."""
-        if found.torn:
-            digest = hashlib.sha256(found.torn).hexdigest()
-            self._disk.replace(self._directory / torn_name(self.written, digest), found.torn)
-        if found.torn or not clean or found.end != len(data):
-            self._disk.replace(self._directory / wal_name(first), data[: found.end])
-        self._open_wal(first)
-
-    def _report(self, on_recovered: OnRecovered | None) -> None:
-        """Tell of tails dropped at this size: again, if we died before it was recorded."""
-        if on_recovered is None:
-            return
-        for name, (size, digest) in Listing(self._directory).torn.items():
-            if size == self.size:
-                on_recovered((self._directory / name).stat().st_size, digest)
+        if on_recovered is not None:
+            for dropped in torn_at(self._directory, self.size):
+                on_recovered(*dropped)
 
     def _create(self, leaves: int) -> None:
         self._checkpoint = self._sign(0, EMPTY_ROOT)
@@ -430,22 +373,3 @@ class _Poisoning:
         self._files.poison(f"writing failed ({reason})")
         if isinstance(error, OSError):
             raise LogUnavailable(f"the audit log could not be written: {reason}") from error
-
-
-def _take_lock(directory: Path) -> int:
-    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        os.close(lock)
-        raise LogUnavailable(
-            f"another process writes the audit log in {directory} (it holds {LOCK!r})"
-        ) from exc
-    return lock
-
-
-def _leaves_of(data: bytes, name: str) -> int:
-    frames, _ = wal.scan(data[:_HEAD_ROOM])
-    if not frames or not isinstance(frames[0].frame, wal.Head):
-        raise CorruptLog(name, 0, "the file does not begin with a head frame")
-    return frames[0].frame.segment_leaves

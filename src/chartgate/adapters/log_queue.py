@@ -79,3 +79,10 @@ class LogQueue:
 def entries_of(batch: Iterable[Waiting]) -> tuple[bytes, ...]:
     """Their entries, one behind the other."""
     return tuple(entry for waiting in batch for entry in waiting.entries)
+
+
+def answer(batch: Iterable[Waiting]) -> None:
+    """They are recorded: whoever waits is told."""
+    for waiting in batch:
+        if waiting.answered is not None:
+            waiting.answered(waiting.first)

@@ -23,7 +23,7 @@ from functools import partial
 
 from chartgate.adapters.audit_log import Answered
 from chartgate.adapters.log_files import Commit, LogFiles, Packed, check_entries
-from chartgate.adapters.log_queue import MAX_QUEUED, LogQueue, Waiting, entries_of
+from chartgate.adapters.log_queue import MAX_QUEUED, LogQueue, Waiting, answer, entries_of
 from chartgate.errors import ChartgateError, LogUnavailable
 
 FAST_SECONDS = 0.0005
@@ -294,7 +294,7 @@ class LogWriter:
         commit = await self._commit(entries)
         if batch and commit.first_index != batch[0].first:
             raise LogUnavailable("the audit log is not where it was said to be")
-        self._answer(batch)
+        answer(batch)
         self._settle()
         self._tell(entries)
         await self._extend()
@@ -303,7 +303,7 @@ class LogWriter:
         entries = entries_of(batch)
         if self._files.write(entries) != batch[0].first:
             raise LogUnavailable("the audit log is not where it was said to be")
-        self._answer(batch)
+        answer(batch)
         if self._files.written > self._files.size:
             self._untold += entries
             self._linger()
@@ -346,12 +346,6 @@ class LogWriter:
         if self._extending is not None:
             extending, self._extending = self._extending, None
             await extending
-
-    @staticmethod
-    def _answer(batch: list[Waiting]) -> None:
-        for waiting in batch:
-            if waiting.answered is not None:
-                waiting.answered(waiting.first)
 
     def _settle(self) -> None:
         waiting, self._settling = self._settling, deque()

@@ -8,10 +8,8 @@ server says of a failure stays here, since it may quote a key.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from threading import Lock
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import psycopg
@@ -19,7 +17,6 @@ import psycopg
 from chartgate.adapters.audit_sources import SourceUnavailable
 from chartgate.app.patient_record import (
     PatientRecord,
-    PatientsQuery,
     patient_record,
     patients_query,
 )
@@ -248,119 +245,6 @@ class PatientFacts:
             await connection.close()
             raise
         return connection
-
-
-class BlockingPatientFacts:
-    """The same for threads, for an application without an event loop."""
-
-    def __init__(
-        self,
-        conninfo: str,
-        data_map: DataMap,
-        schema: Schema,
-        *,
-        most: int = MAX_PATIENTS,
-        max_age: float = MAX_AGE_SECONDS,
-    ) -> None:
-        self._conninfo: Final = conninfo
-        self._schema: Final = schema
-        self._query: Final[PatientsQuery] = patients_query(data_map, schema)
-        self._kept: Final = _Kept(most=most, age=max_age)
-        self._lock: Final = Lock()
-        self._connection: psycopg.Connection[Any] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def get(self, key: str) -> Facts:
-        """The patient's facts; None where the source has no such patient. Raises
-        ``FactsUnavailable``."""
-        return self.get_many((key,))[key]
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, Facts]:
-        """The same for many, in one query for those that are not at hand."""
-        wanted = list(dict.fromkeys(keys))
-        # One question at a time: a second thread that wants the same patient finds her here.
-        with self._lock:
-            now = time.monotonic()
-            missing = [key for key in wanted if not self._kept.has(key, now)]
-            found = {key: self._kept.facts(key) for key in wanted if self._kept.has(key, now)}
-            for start in range(0, len(missing), _MOST_AT_ONCE):
-                some = missing[start : start + _MOST_AT_ONCE]
-                rows = self._some([key for key in some if _can_be(key)])
-                fresh: dict[str, Facts] = {str(row[0]): self._record(row) for row in rows}
-                self._kept.put(some, fresh, now)
-                found.update({key: fresh.get(key) for key in some})
-        return found
-
-    def chunks(
-        self, after: str = "", *, size: int = CHUNK
-    ) -> Iterator[list[tuple[str, PatientRecord]]]:
-        """All patients after a key, in the order of their keys, for a search."""
-        while True:
-            with self._lock:
-                rows = self._rows(self._query.following, [after, size])
-            if not rows:
-                return
-            found = [(str(row[0]), self._record(row)) for row in rows]
-            yield found
-            after = found[-1][0]
-
-    def forget(self) -> None:
-        """Nothing that was fetched counts any more."""
-        with self._lock:
-            self._kept.clear()
-
-    def close(self) -> None:
-        """End the connection."""
-        with self._lock:
-            self._drop()
-
-    def _record(self, row: Sequence[Any]) -> PatientRecord:
-        return patient_record(self._query.one, self._schema, str(row[0]), row[1:])
-
-    def _some(self, keys: list[str]) -> list[Any]:
-        try:
-            return self._rows(self._query.some, [_array(keys), keys])
-        except FactsUnavailable as exc:
-            if exc.source_state not in _NOT_OF_THE_TYPE:
-                raise
-        return self._rows(self._query.some_as_text, [keys])
-
-    def _rows(self, text: str, parameters: list[object]) -> list[Any]:
-        is_kept = self._connection is not None
-        try:
-            return self._ask(text, parameters)
-        except (psycopg.Error, OSError) as exc:
-            self._drop()
-            if not (is_kept and isinstance(exc, psycopg.OperationalError)):
-                raise _failed(exc) from None
-        try:
-            return self._ask(text, parameters)
-        except (psycopg.Error, OSError) as exc:
-            self._drop()
-            raise _failed(exc) from None
-
-    def _ask(self, text: str, parameters: list[object]) -> list[Any]:
-        if self._connection is None:
-            self._connection = psycopg.connect(
-                self._conninfo,
-                autocommit=True,
-                connect_timeout=_CONNECT_SECONDS,
-                cursor_factory=psycopg.RawCursor,
-                application_name="chartgate facts",
-            )
-            self._connection.execute(_READ_ONLY)
-        return self._connection.execute(text.encode(), parameters).fetchall()
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                self._connection.close()
-            self._connection = None
 
 
 # Autocommit: no transaction is begun that could say it, so the session does.
