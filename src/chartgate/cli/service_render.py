@@ -33,6 +33,7 @@ def show_services(out: Console, services: Sequence[ListedService], now: datetime
         column.min_width = max(map(len, names), default=0) + 1  # a name in two pieces is none
     for at in (0, 4, 5):
         table.columns[at].no_wrap = True
+    table.columns[1].max_width = max(10, out.width // 7)
     for one in services:
         live = live_tokens(one, now)
         table.add_row(
