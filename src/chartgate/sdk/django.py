@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 _OWN: Final = frozenset(
-    {"gate", "subject", "purpose", "purpose_header", "device_header", "public_paths", "enforce"}
+    {"gate", "subject", "purpose", "purpose_header", "device", "public_paths", "enforce"}
 )
 
 

@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from chartgate.app.ruling import Obligation, Reason
-from chartgate.sdk import KEY, Decision, Label, Labels, Record, disclosed, keep
+from chartgate.sdk import KEY, Chartgate, Decision, Label, Labels, Record, disclosed, keep
 from chartgate.sdk import flask as for_flask
 from chartgate.sdk.asked import ask, ask_async, current, identify
 from chartgate.sdk.decision import unavailable
@@ -668,3 +668,11 @@ def test_an_object_is_asked_about_by_itself(rest: Django) -> None:
 
 def test_a_serializer_without_a_decision_shows_nothing(rest: Django) -> None:
     assert rest("/rest/unasked", "mwelby").status_code == 500
+
+
+def test_django_tells_its_own_settings_from_the_clients() -> None:
+    from chartgate.sdk.django import _gate
+
+    gate = _gate({"url": "https://localhost:1", "token": "t", "device": lambda _: "managed"})
+    assert isinstance(gate, Chartgate)
+    gate.close()
