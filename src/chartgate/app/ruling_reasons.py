@@ -16,7 +16,8 @@ MINIMUM: Final = ("164.502(b)", "164.514(d)(2)")
 
 OUT_OF_SCOPE: Final = Reason(
     "out_of_scope",
-    "This application may not ask about that; its owner can have its scope changed.",
+    "This application's account does not cover that action, type or category; its owner can have it "
+    "changed.",
     ("164.312(a)(1)", "164.502(b)"),
 )
 UNKNOWN_SUBJECT: Final = Reason(
@@ -40,11 +41,13 @@ CATEGORY_NEEDED: Final = Reason(
     ("164.502(b)",),
 )
 UNKNOWN_CATEGORY: Final = Reason(
-    "not_askable", "The policies know no such category.", ("164.502(b)",)
+    "not_askable",
+    "The policies know no such category: their schema lists those there are.",
+    ("164.502(b)",),
 )
 UNLABELLED: Final = Reason(
     "not_askable",
-    "A field is not in the data map, or carries no label there: nobody sees it.",
+    "A field is not in the data map (as table.column), or carries no label there: nobody sees it.",
     MINIMUM,
 )
 PATIENT_NEEDED: Final = Reason(
