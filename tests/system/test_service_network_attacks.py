@@ -1,18 +1,26 @@
 """The decision service against strangers: on the network, and on the same computer as another user."""
 
+import asyncio
 import http.client
 import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chartgate.adapters.decision_doors import Doors, Opening
+from chartgate.adapters.decision_limits import DEFAULT, Limits
+from chartgate.adapters.decision_memory import MemoryNode, anyone
 from chartgate.adapters.decision_metrics import Metrics
 from chartgate.adapters.decision_service import DecisionService, ServiceConfig
+from chartgate.adapters.decision_turns import weight_of
+from chartgate.app.ruling import Ruling
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
 
@@ -115,3 +123,113 @@ def asked_until_refused(url: str, token: str) -> Iterator[tuple[int, str]]:
         if answer.status != 200:
             break
     link.close()
+
+
+TOKEN = "token-1"
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def served(limits: Limits = DEFAULT, **opening: Any) -> AsyncIterator[tuple[Doors, Any]]:
+    node = MemoryNode(
+        lambda question, service: Ruling(allowed=True), {TOKEN: anyone("app"), "s": anyone("s")}
+    )
+    doors = Doors(
+        node, Opening(plain="tls" not in opening, limits=limits, **opening), pager_key=bytes(32)
+    )
+    await doors.open()
+    try:
+        yield doors, node
+    finally:
+        await doors.close()
+
+
+@asynccontextmanager
+async def calling(doors: Doors, **more: Any) -> AsyncIterator[Any]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", doors.port, **more)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def post(body: Any, path: str = "evaluation", *, token: str | None = TOKEN) -> bytes:
+    data = json.dumps(body).encode()
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    head = (
+        f"POST /access/v1/{path} HTTP/1.1\r\nHost: localhost\r\n{bearer}"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+QUESTION = {
+    "subject": {"type": "User", "id": "a"},
+    "action": {"name": "view"},
+    "resource": {"type": "Record", "id": "1"},
+}
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-L")
+    )
+    return int(head.split()[1]), await reader.readexactly(length)
+
+
+class TestConnections:
+    async def test_pages_behind_many_questions_are_all_answered(self) -> None:
+        async with served() as (doors, node), calling(doors) as (reader, writer):
+            node.gate = asyncio.Event()
+            writer.write(post(QUESTION) * DEFAULT.pipeline + GET * 2_000)
+            await asyncio.sleep(0.05)
+            node.gate.set()
+            for _ in range(DEFAULT.pipeline + 2_000):
+                assert (await answer(reader))[0] == 200
+
+    async def test_one_who_asks_for_thousands_of_pages_lets_others_have_their_turn(self) -> None:
+        async with served() as (doors, _), calling(doors) as (_, greedy), calling(doors) as other:
+            greedy.write(GET * 5_000)
+            other[1].write(GET)
+            assert (await answer(other[0]))[0] == 200
+            assert doors.metrics._requests[("other", 200)] < 2_000
+
+    async def test_strangers_do_not_keep_callers_out(self) -> None:
+        limits = replace(DEFAULT, connections=20, connections_per_address=10)
+        async with served(limits) as (doors, _), calling(doors) as (reader, writer):
+            writer.write(post(QUESTION))
+            assert (await answer(reader))[0] == 200
+            idle = [
+                await asyncio.open_connection(
+                    "127.0.0.1", doors.port, local_addr=(f"127.0.0.{2 + n % 3}", 0)
+                )
+                for n in range(40)
+            ]
+            async with calling(doors) as (late, asking):
+                asking.write(post(QUESTION))
+                assert (await answer(late))[0] == 200
+            writer.write(post(QUESTION))  # who is known stays
+            assert (await answer(reader))[0] == 200
+            assert len(doors.http.connections) <= 20
+            for _, other in idle:
+                other.close()
+
+    async def test_strangers_are_not_waited_for_as_long_as_callers(self) -> None:
+        limits = replace(DEFAULT, stranger_seconds=0.2)
+        async with (
+            served(limits) as (doors, _),
+            calling(doors) as (reader, writer),
+            calling(doors) as (stranger, asking),
+        ):
+            writer.write(post(QUESTION))
+            asking.write(GET + post(QUESTION, token=None) + post(QUESTION, token="t"))
+            assert [(await answer(stranger))[0] for _ in range(3)] == [200, 401, 401]
+            assert (await answer(reader))[0] == 200
+            assert await stranger.read() == b""
+            writer.write(post(QUESTION))
+            assert (await answer(reader))[0] == 200
+
+    def test_an_item_of_two_bytes_counts_as_a_decision(self) -> None:
+        batch = json.dumps({**QUESTION, "evaluations": [{}] * 1_000}).encode()
+        assert weight_of("evaluations", batch) > 50 * weight_of("evaluation", batch[:500])

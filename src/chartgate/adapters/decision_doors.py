@@ -12,7 +12,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Protocol, cast
@@ -23,6 +23,7 @@ from chartgate.adapters.decision_http import CHANNEL, WITHOUT_TLS, HttpDoor
 from chartgate.adapters.decision_limits import DEFAULT, Limits
 from chartgate.adapters.decision_metrics import Metrics
 from chartgate.adapters.decision_pages import ServicePages
+from chartgate.adapters.decision_process import fitted
 from chartgate.adapters.decision_tls import Tls
 from chartgate.adapters.decision_turns import Turns
 from chartgate.adapters.decision_unix import UnixDoor, bound
@@ -72,6 +73,7 @@ class Doors:
 
     def __init__(self, node: Answerer, opening: Opening, *, pager_key: bytes) -> None:
         check_opening(opening)
+        opening = replace(opening, limits=fitted(opening.limits))
         self._loop = asyncio.get_running_loop()
         self._opening = opening
         self.metrics: Final = Metrics(opening.name, opening.metrics)
@@ -114,10 +116,11 @@ class Doors:
     async def _listen(self, opening: Opening) -> asyncio.AbstractServer | TlsPort:
         link = bound_port(opening.host, cast("int", opening.port))
         self.port = link.getsockname()[1]
-        if opening.tls is None:
+        tls = opening.tls
+        if tls is None:
             return await self._loop.create_server(self.http.connection, sock=link, backlog=_BACKLOG)
         port = self._tls_port = TlsPort(
-            link, opening.tls.context, self.http.connection, opening.limits, self.metrics
+            link, lambda: tls.context, self.http.connection, opening.limits, self.metrics
         )
         port.open(_BACKLOG)
         return port

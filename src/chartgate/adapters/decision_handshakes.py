@@ -3,7 +3,8 @@
 The rules kept: a handshake costs as much as some ten decisions, so callers who all come at once
 (after a restart, or on purpose) wait for each other, and the questions under way do not wait for
 them; whoever waits, or is slow, has an end; addresses take turns, and none has more than half of
-the places: callers that begin handshakes and leave them keep nobody else out.
+the places; where others wait, a handshake that takes longer than ``PRESSED_SECONDS`` ends: callers
+that begin handshakes and leave them keep nobody else out.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from typing import Final, NamedTuple
 from chartgate.adapters.decision_limits import Limits
 from chartgate.adapters.decision_metrics import Metrics
 
+PRESSED_SECONDS: Final = 1.5
 _AT_ONCE: Final = 64
 """Connections taken between two looks at the others."""
 _PAUSE_SECONDS: Final = 0.5
@@ -32,13 +34,20 @@ class _Arrived(NamedTuple):
     until: float
 
 
+class _Begun(NamedTuple):
+    link: socket.socket
+    address: str
+    at: float
+
+
 class TlsPort:
-    """Listens at ``link``; whoever has shaken hands goes to a new ``connection()``."""
+    """Listens at ``link``; whoever has shaken hands, by the ``context()`` of now, goes to a new
+    ``connection()``."""
 
     def __init__(
         self,
         link: socket.socket,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         connection: Callable[[], asyncio.Protocol],
         limits: Limits,
         metrics: Metrics,
@@ -51,7 +60,7 @@ class TlsPort:
         self._metrics: Final = metrics
         self._waiting: OrderedDict[str, deque[_Arrived]] = OrderedDict()
         self._count = 0
-        self._shaking: dict[asyncio.Task[None], str] = {}
+        self._shaking: dict[asyncio.Task[None], _Begun] = {}
         self._by_address: dict[str, int] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -91,6 +100,7 @@ class TlsPort:
             while queue and queue[0].until <= now:
                 self._metrics.count("cut_off")
                 self._leave(address, queue).link.close()
+        self._relieve(now)
         self._metrics.gauges["handshakes"] = self.under_way
 
     def _take(self) -> None:
@@ -139,7 +149,7 @@ class TlsPort:
                 return
             task = self._loop.create_task(self._shake(arrived))
             address = arrived.address
-            self._shaking[task] = address
+            self._shaking[task] = _Begun(arrived.link, address, self._loop.time())
             self._by_address[address] = self._by_address.get(address, 0) + 1
             task.add_done_callback(self._done)
 
@@ -152,8 +162,19 @@ class TlsPort:
                 return self._leave(address, queue)
         return None
 
+    def _relieve(self, now: float) -> None:
+        """Whoever holds a place and is slow gives way to whoever waits for one."""
+        waits = self._count
+        for begun in self._shaking.values():
+            if not waits or begun.at > now - PRESSED_SECONDS:
+                break  # they are in the order in which they were begun
+            waits -= 1
+            self._metrics.count("cut_off")
+            with contextlib.suppress(OSError):
+                begun.link.shutdown(socket.SHUT_RDWR)  # its transport sees the end, and closes it
+
     def _done(self, task: "asyncio.Task[None]") -> None:
-        address = self._shaking.pop(task)
+        address = self._shaking.pop(task).address
         left = self._by_address[address] - 1
         if left:
             self._by_address[address] = left
@@ -173,6 +194,6 @@ class TlsPort:
             await self._loop.connect_accepted_socket(
                 self._connection,
                 arrived.link,
-                ssl=self._context,
+                ssl=self._context(),
                 ssl_handshake_timeout=seconds,
             )

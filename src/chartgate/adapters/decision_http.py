@@ -7,6 +7,7 @@ would wait too long is refused before anything is parsed (``decision_turns``).
 """
 
 import asyncio
+import math
 from collections import deque
 from typing import Final, Protocol, cast
 
@@ -23,14 +24,12 @@ from chartgate.adapters.decision_http1 import (
 from chartgate.adapters.decision_limits import Limits
 from chartgate.adapters.decision_reception import Admitted, Peer, Reception, Refusal, peer_of
 from chartgate.adapters.decision_replies import BUSY, CONTINUE, Extra, Stamp
-from chartgate.adapters.decision_turns import Turns
+from chartgate.adapters.decision_turns import Turns, weight_of
 from chartgate.app.authzen_errors import error_body
 
 CHANNEL: Final = "https"
 WITHOUT_TLS: Final = "http"
 """On this machine alone."""
-_WEIGHT: Final = 200
-"""What a question costs beside its bytes, in bytes."""
 _LINGER_SECONDS: Final = 1.0
 
 
@@ -79,16 +78,28 @@ class HttpDoor:
     def opened(self, connection: "HttpConnection") -> bool:
         """Whether there is room for it."""
         client = connection.peer.client
-        count = self._by_address.get(client, 0)
-        if (
-            self.is_draining
-            or len(self.connections) >= self.limits.connections
-            or count >= self.limits.connections_per_address
-        ):
+        if self.is_draining or not self._has_room(client):
             self.desk.metrics.count("refused_connections")
             return False
         self.connections.add(connection)
-        self._by_address[client] = count + 1
+        self._by_address[client] = self._by_address.get(client, 0) + 1
+        return True
+
+    def _has_room(self, client: str) -> bool:
+        """Whether there is, or is made, room for a connection: strangers give way to each other."""
+        is_address_full = self._by_address.get(client, 0) >= self.limits.connections_per_address
+        if not is_address_full and len(self.connections) < self.limits.connections:
+            return True
+        idle = [
+            one
+            for one in self.connections
+            if one.is_stranger and not (is_address_full and one.peer.client != client)
+        ]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda one: one.due)
+        self.closed(longest)
+        longest.abort()
         return True
 
     def closed(self, connection: "HttpConnection") -> None:
@@ -139,6 +150,14 @@ class HttpConnection(asyncio.Protocol):
         self._is_reading = True
         self._is_unread = False
         self._lingers = False
+        self._is_busy = self._is_behind = False
+        self._is_known = False
+        """It has shown a credential that counts."""
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nobody known is there, and nothing is under way for it."""
+        return not self._is_known and not self._pending
 
     # --- asyncio -----------------------------------------------------------------------------
 
@@ -181,8 +200,27 @@ class HttpConnection(asyncio.Protocol):
     # --- reading -----------------------------------------------------------------------------
 
     def _read(self) -> None:
+        if self._is_busy or self._is_behind:
+            return  # whoever reads, or is about to, goes on
+        self._is_busy = True
+        try:
+            if self._read_some():
+                self._stage = ""  # a request has come whole: what is waited for now is another one
+        finally:
+            self._is_busy = False
+        self._set_reading()
+        self._watch()
+
+    def _read_some(self) -> bool:
+        """Take what is there, as far as it may be; whether it was a request."""
         reader, pending, depth = self._reader, self._pending, self.door.limits.pipeline
+        taken = 0
         while not self.is_closing and not self._is_unread and len(pending) < depth:
+            if taken >= depth:
+                # others have their turn before what else came at once
+                self._is_behind = True
+                self.door.loop.call_soon(self._go_on)
+                break
             try:
                 request = reader.next()
             except HttpViolation as exc:
@@ -192,9 +230,14 @@ class HttpConnection(asyncio.Protocol):
                 if reader.head is not None and not self._is_looked_at:
                     self._look(reader.head)
                 break
+            taken += 1
             self._take(request)
-        self._set_reading()
-        self._watch()
+        return taken > 0
+
+    def _go_on(self) -> None:
+        self._is_behind = False
+        if not self.is_closing:
+            self._read()
 
     def _violated(self, exc: HttpViolation) -> None:
         self.door.desk.metrics.count("refused_malformed")
@@ -206,7 +249,9 @@ class HttpConnection(asyncio.Protocol):
         admitted = self.door.reception.admit(head, self.peer)
         if not isinstance(admitted, Admitted):
             self._last(head, admitted)
-        elif self._reader.is_waiting and not self._pending:
+            return
+        self._is_known = self._is_known or admitted.caller is not None
+        if self._reader.is_waiting and not self._pending:
             self._transport.write(CONTINUE)
 
     def _last(self, head: Head, refusal: Refusal) -> None:
@@ -236,6 +281,7 @@ class HttpConnection(asyncio.Protocol):
             extra = Extra.RETRY if status == 503 else Extra.NONE
             exchange.answer(status, body, extra, kind.encode())
             return
+        self._is_known = True
         exchange.operation, exchange.caller = admitted
         exchange.share = caller.service.uid
         turns = self.door.turns
@@ -243,7 +289,7 @@ class HttpConnection(asyncio.Protocol):
             exchange.give_up()
             return
         exchange.body = request.body
-        exchange.weight = len(request.body) + _WEIGHT
+        exchange.weight = weight_of(exchange.operation, request.body)
         turns.enter(exchange)
 
     # --- writing, and ending -----------------------------------------------------------------
@@ -266,13 +312,19 @@ class HttpConnection(asyncio.Protocol):
             self._watch()
 
     def _set_reading(self) -> None:
-        wanted = not self._is_unread and len(self._pending) < self.door.limits.pipeline
+        wanted = (
+            not self._is_unread
+            and not self._is_behind
+            and len(self._pending) < self.door.limits.pipeline
+        )
         if wanted is not self._is_reading and not self._transport.is_closing():
             self._is_reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
     def _watch(self) -> None:
         """A time limit begins with its stage; more bytes of the same stage do not move it."""
+        if self._is_unread:
+            return  # whoever does not read has a limit of its own
         stage = self._reader.stage
         if stage == "idle" and self._pending:
             stage = "answering"
@@ -281,7 +333,9 @@ class HttpConnection(asyncio.Protocol):
         self._stage = stage
         limits = self.door.limits
         seconds = {
-            "idle": limits.idle_seconds,
+            "idle": min(
+                limits.idle_seconds, math.inf if self._is_known else limits.stranger_seconds
+            ),
             "head": limits.head_seconds,
             "body": limits.body_seconds,
             "answering": 2 * limits.recording_seconds + limits.stalled_seconds,

@@ -28,6 +28,8 @@ class Limits:
     head_seconds: float = 5.0
     body_seconds: float = 10.0
     idle_seconds: float = 75.0
+    stranger_seconds: float = 15.0
+    """As ``idle_seconds``, of a connection that has not shown a credential that counts."""
     stalled_seconds: float = 10.0
     """A caller that does not read its answers for so long is cut off."""
     handshake_seconds: float = 5.0

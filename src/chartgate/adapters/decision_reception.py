@@ -6,7 +6,9 @@ The rule kept: a caller that is not known learns nothing but that, and before it
 
 import asyncio
 import hashlib
+import math
 import ssl
+import time
 from typing import Any, Final, NamedTuple
 
 from chartgate.adapters.decision_callers import Refusals
@@ -39,6 +41,8 @@ class Peer(NamedTuple):
     client: str = ""
     fingerprint: str = ""
     subject: str = ""
+    until: float = math.inf
+    """When its certificate ends, in seconds since 1970: a connection may outlast it."""
 
 
 class Admitted(NamedTuple):
@@ -94,6 +98,8 @@ class Reception:
                 return node.service_of_token(head.token)
             if head.malformed_credential:
                 raise UnknownCaller("a credential that is not a bearer token")
+            if peer.fingerprint and time.time() >= peer.until:
+                raise UnknownCaller("the certificate has ended")
             if peer.fingerprint:
                 return node.service_of_certificate(peer.fingerprint, peer.subject)
             raise UnknownCaller("no credential")
@@ -124,10 +130,17 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
         said: dict[str, Any] = link.getpeercert() or {}
     except (ssl.SSLError, ValueError):
         return Peer(client)
-    names = [value for kind, value in said.get("subjectAltName", ()) if kind in ("DNS", "URI")]
-    if not names:
+    try:
+        until = ssl.cert_time_to_seconds(said["notAfter"])
+    except (KeyError, ValueError):
+        return Peer(client)
+    if "subjectAltName" in said:
+        # RFC 9525, 2: beside a name that says its kind the common name is only a text, and may be
+        # a person's who has a certificate for her mail
+        names = [value for kind, value in said["subjectAltName"] if kind in ("DNS", "URI")]
+    else:
         names = [v for part in said.get("subject", ()) for k, v in part if k == "commonName"]
-    return Peer(client, hashlib.sha256(der).hexdigest(), names[0] if names else "")
+    return Peer(client, hashlib.sha256(der).hexdigest(), names[0] if names else "", until)
 
 
 _PAGE: Final = Admitted()

@@ -3,7 +3,9 @@
 The rules kept (45 CFR 164.312(e)(1)): TLS 1.3 is preferred and 1.2 the least, with forward secrecy and
 AEAD only (RFC 9325); a private key is a file of ours that nobody else can read; certificates are read
 again on demand, and one that cannot be read leaves the one in use in use. Callers' certificates are
-asked for where an authority for them is named; whose certificate it is says the control plane.
+asked for where an authority for them is named; whose certificate it is says the control plane. An
+authority that is taken out of its file is trusted no more, and where certificates are asked for no
+session is resumed by a ticket: who is who is looked at each time.
 
 At the first start an authority is made, valid for ten years, and with it a certificate for this
 machine, valid for 397 days and renewed at a start within the last 30. Whoever calls trusts ``ca.pem``.
@@ -35,26 +37,29 @@ _TLS12: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class Tls:
-    """The context that connections are made with. ``reload`` counts for those that come after it."""
+    """What connections are made with: ``context``, another one after each ``reload``."""
 
     def __init__(self, certificate: Path, key: Path, *, callers: Path | None = None) -> None:
         self._certificate = certificate
         self._key = key
         self._callers = callers
-        self.context: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_ciphers(_TLS12)  # of TLS 1.2; those of 1.3 are good by themselves
-        self.context.set_alpn_protocols(["http/1.1"])
-        # no renegotiation, no compression: OpenSSL's own defaults differ between builds
-        self.context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        self.reload()
+        self.context = self._made()
 
     def reload(self) -> None:
         """Read the files again; raises ``Misconfigured``, and then nothing has changed."""
+        # a new one: whom a context was once told to trust, it trusts for good
+        self.context = self._made()
+
+    def _made(self) -> ssl.SSLContext:
         _check_private(self._key)
-        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._load(trial)
-        self._load(self.context)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_TLS12)  # of TLS 1.2; those of 1.3 are good by themselves
+        context.set_alpn_protocols(["http/1.1"])
+        # no renegotiation, no compression: OpenSSL's own defaults differ between builds
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        self._load(context)
+        return context
 
     def _load(self, context: ssl.SSLContext) -> None:
         try:
@@ -69,6 +74,8 @@ class Tls:
             raise Misconfigured(f"the callers' authority {self._callers}: {_reason(exc)}") from exc
         # optional: a caller without one may have a token
         context.verify_mode = ssl.CERT_OPTIONAL
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
 
 
 def _reason(exc: OSError) -> str:

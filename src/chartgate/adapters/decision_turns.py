@@ -37,6 +37,21 @@ _HOPELESS: Final = 10
 """So many times the longest wait: the estimate was wrong, or the machine stood still."""
 
 
+_QUESTION: Final = 200
+"""What a question costs beside its bytes, in bytes."""
+_ITEM: Final = 100
+"""And an object of a batch: an item is one to three of them."""
+
+
+def weight_of(operation: str, body: bytes) -> int:
+    """What a request is expected to cost, in bytes of questions; before it is parsed.
+
+    An item of a batch can be two bytes, and is a whole decision.
+    """
+    items = body.count(b"{") if operation == "evaluations" else 0
+    return len(body) + _QUESTION + _ITEM * items
+
+
 class Ticket(Protocol):
     """A request that was read whole."""
 

@@ -28,7 +28,7 @@ from chartgate.adapters.decision_callers import Refusals
 from chartgate.adapters.decision_desk import OVERLOADED, UNRECORDED, Desk
 from chartgate.adapters.decision_limits import Limits
 from chartgate.adapters.decision_reception import QUESTIONS
-from chartgate.adapters.decision_turns import Answering, Turns
+from chartgate.adapters.decision_turns import Answering, Turns, weight_of
 from chartgate.app.authzen_errors import error_body
 from chartgate.app.node_asked import Caller, UnknownCaller
 from chartgate.errors import Misconfigured
@@ -41,7 +41,7 @@ _TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PATH_LIMIT: Final = 103
 _ENVELOPE: Final = 4_096
 """Bytes of a frame beside its body."""
-_WEIGHT: Final = 200
+
 _LINGER_SECONDS: Final = 1.0
 
 _logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class _Exchange:
         self.body = bytes(frame.body)
         # It goes to the log: text of the caller's own would be there for good.
         self.trace = frame.trace if _TRACE.fullmatch(frame.trace) else ""
-        self.weight = len(self.body) + _WEIGHT
+        self.weight = weight_of(self.operation, self.body)
         self.caller = caller
         self.share = caller.service.uid
         self.task: Answering | None = None
