@@ -120,34 +120,30 @@ class Framing:
         """The question's frame; it may be refused."""
         subject, action = question.subject, question.action
         name, what, who = action.name, question.resource.type, subject.type
-        frame = Frame(subject, action, question.context)
-        # This is the hot path: every call that can be spared is.
+        # This is the hot path: every call that can be spared is, and so is a frame that is there.
         if (name not in scope.actions and ANY not in scope.actions) or (
             what not in scope.resource_types and ANY not in scope.resource_types
         ):
-            frame.refused = OUT_OF_SCOPE
-            return frame
+            return Frame(subject, action, question.context, refused=OUT_OF_SCOPE)
         asked = self._askable.get((name, who, what))
         if asked is None:
             # Only what the schema itself names is repeated: anything else is the caller's text.
-            frame.refused = (
+            refused = (
                 not_askable(f"{name} is not asked of such a resource by such a subject")
                 if name in self._actions
                 else not_askable("the policies know no such action")
             )
-            return frame
-        frame.asked = asked
+            return Frame(subject, action, question.context, refused=refused)
         seen = sight.of(EntityUid(who, subject.id), at_ms, live)
         if seen is None:
-            frame.refused = UNKNOWN_SUBJECT
-            return frame
+            return Frame(subject, action, question.context, asked, UNKNOWN_SUBJECT)
         place = _place(question, name, what, who)
         if place is None or seen.standing.uid in live.compiled.grants.held:
-            return self._made(frame, asked, seen, scope, live, at_ms)
+            return self._made(question, asked, seen, scope, live, at_ms)
         kept = self._kept.get(place)
         if kept is not None and kept[0] is seen:
             return kept[1]
-        made = self._made(frame, asked, seen, scope, live, at_ms)
+        made = self._made(question, asked, seen, scope, live, at_ms)
         if made.refused is None and self._is_timeless:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
@@ -155,8 +151,9 @@ class Framing:
         return made
 
     def _made(
-        self, frame: Frame, asked: Askable, seen: Seen, scope: Scope, live: Live, at_ms: int
+        self, question: Question, asked: Askable, seen: Seen, scope: Scope, live: Live, at_ms: int
     ) -> Frame:
+        frame = Frame(question.subject, question.action, question.context, asked)
         frame.standing, frame.who = seen.standing, seen.standing.uid
         frame.whole, frame.alone = seen.whole, seen.alone
         frame.valid_until = seen.valid_until(self._clocked, live, at_ms)

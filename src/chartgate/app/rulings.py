@@ -84,7 +84,10 @@ class Rulings:
         at_ms: int,
     ) -> list[Ruling]:
         """The same for many: items that share a subject or a patient share the work."""
-        rule, patient_of = Sitting(self._core, scope, at_ms).rule, self.patient_of
+        rule = Sitting(self._core, scope, at_ms).rule
+        if not facts_of:
+            return [rule(question, None) for question in questions]
+        patient_of = self.patient_of
         return [
             rule(question, None if (key := patient_of(question)) is None else facts_of.get(key))
             for question in questions
