@@ -60,3 +60,30 @@ def test_the_demo_checks_itself(installed: Path, tmp_path: Path) -> None:
     done = run(installed / "chartgate", "demo", "--check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All 17 checks passed" in done.stdout
+
+
+WITHOUT_EXTRAS = """
+import importlib.util, sys
+for name in ("httpx", "starlette", "django", "flask", "sqlalchemy"):
+    assert importlib.util.find_spec(name) is None, name
+import chartgate.sdk
+from chartgate.sdk import AsyncChartgate, Chartgate, Record
+assert "chartgate.adapters.node" not in sys.modules  # nor is the engine loaded by it
+from chartgate.sdk.embedded import Embedded
+try:
+    Chartgate("https://localhost:1", token="t")
+except chartgate.sdk.errors.Misused as exc:
+    print(exc)
+with Chartgate("unix:/nowhere/decide.sock", token="t") as gate:
+    print(gate.decide("nadams", "view", Record(category="labs")).reason.code)
+"""
+
+
+def test_the_sdk_needs_no_framework_and_says_what_https_needs(
+    installed: Path, tmp_path: Path
+) -> None:
+    done = run(installed / "python", "-c", WITHOUT_EXTRAS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told, reason = done.stdout.splitlines()
+    assert "pip install 'chartgate[sdk]'" in told
+    assert reason == "unavailable"

@@ -67,6 +67,7 @@ async def test_every_entry_after_a_version_took_its_place_was_decided_by_it(
                 while not found or found[-1]:
                     answered = await node.answer(Asked((question,), "r"), CALLER)
                     found.append(answered.rulings[0].allowed)
+                    await asyncio.sleep(0.002)  # often enough to hit every step, and no busy loop
                 return found
 
             async def change() -> None:

@@ -124,7 +124,7 @@ class TestBesideTheDemo:
             return json.loads(done.stdout) if done.stdout else done.stderr
 
         # (3) what its scope does not list, it may not ask; a wider scope counts at once
-        assert "may not ask" in answered()
+        assert "does not cover that action" in answered()
         wider = ("--action", "view", "--category", "labs")
         assert told(chartgate("service", "scope", "kiosk", *wider, *officer, "--json"))["scope"]
         assert soon(lambda: isinstance(answered(), dict) and answered()["decision"])

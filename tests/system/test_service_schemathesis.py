@@ -17,8 +17,8 @@ from strategies.authzen_service import TOKEN, Reached, decision_service
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-EXAMPLES = 15
-"""For each operation and phase; with these it takes half a minute on a busy machine."""
+EXAMPLES = 6
+"""For each operation and phase; the fuzz test of ours asks far more."""
 
 HOOKS = """
 import schemathesis

@@ -212,7 +212,7 @@ async def test_what_each_way_costs(service: Any, capsys: pytest.CaptureFixture[s
 
     async def measure(gate: Any) -> float:
         times = []
-        for _ in range(60):
+        for _ in range(30):
             began = perf_counter()
             assert (await gate.decide("nadams", "view", about)).allowed
             times.append(perf_counter() - began)
@@ -223,7 +223,7 @@ async def test_what_each_way_costs(service: Any, capsys: pytest.CaptureFixture[s
             told[over] = await measure(remote)
     async with AsyncEmbedded(**beside(service.state, over="embedded"), name="timed") as gate:
         told["embedded"] = await measure(gate)
-        timings = [(await gate.decide_timed("nadams", "view", about))[1] for _ in range(60)]
+        timings = [(await gate.decide_timed("nadams", "view", about))[1] for _ in range(30)]
     told["embedded, deciding"] = statistics.median(one.decide for one in timings)
     told["embedded, recording"] = statistics.median(one.record for one in timings)
     with capsys.disabled():
