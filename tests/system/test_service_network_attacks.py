@@ -20,6 +20,7 @@ from chartgate.adapters.decision_memory import MemoryNode, anyone
 from chartgate.adapters.decision_metrics import Metrics
 from chartgate.adapters.decision_service import DecisionService, ServiceConfig
 from chartgate.adapters.decision_turns import weight_of
+from chartgate.app.node_asked import NodeNotReady
 from chartgate.app.ruling import Ruling
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
@@ -233,3 +234,30 @@ class TestConnections:
     def test_an_item_of_two_bytes_counts_as_a_decision(self) -> None:
         batch = json.dumps({**QUESTION, "evaluations": [{}] * 1_000}).encode()
         assert weight_of("evaluations", batch) > 50 * weight_of("evaluation", batch[:500])
+
+
+class TestSearches:
+    async def test_searches_leave_decisions_their_time_and_each_other_room(self) -> None:
+        async with served() as (doors, node), calling(doors) as one, calling(doors) as other:
+            held = asyncio.Event()
+
+            async def search(*_: Any, **__: Any) -> Any:
+                await held.wait()
+                raise NodeNotReady("it was held")
+
+            node.search = search
+            asked = {**QUESTION, "subject": {"type": "User"}}
+            one[1].write(post(asked, "search/subject") * 60)
+            other[1].write(post(asked, "search/subject", token="s"))
+            await asyncio.sleep(0.06)  # longer than a log may be behind
+            async with calling(doors) as (reader, writer):
+                writer.write(post(QUESTION))
+                assert (await answer(reader))[0] == 200
+            assert doors.metrics.counters["refused_overload"] == 58
+            assert len(doors.turns.under_way) == 3
+            held.set()
+            assert b"not_ready" in (await answer(other[0]))[1]
+            found = [(await answer(one[0]))[1] for _ in range(60)]
+            assert sum(b"overloaded" in body for body in found) == 58
+            one[1].write(post(asked, "search/subject"))
+            assert b"not_ready" in (await answer(one[0]))[1]

@@ -2,7 +2,8 @@
 
 The rules kept: decide, record, act: an answer is made only out of what the node has recorded; a node
 that may not decide, or cannot record, answers 503 and never a decision (fail closed); a fault of ours
-is answered 500 without a word of what was asked. Shared by the HTTP door and the Unix door.
+is answered 500 without a word of what was asked; searches are few at once, and beyond them 503.
+Shared by the HTTP door and the Unix door.
 """
 
 import itertools
@@ -31,6 +32,11 @@ from chartgate.model.service import Service
 
 EVALUATION: Final = "evaluation"
 EVALUATIONS: Final = "evaluations"
+
+SEARCHES: Final = 4
+"""Searches at once: a page is thousands of questions, and whoever decides shares the time with it …"""
+SEARCHES_OF_ONE: Final = 2
+"""… and of one service."""
 
 UNREADY: Final = error_body("not_ready", "this node may not decide now; ask another one")
 UNRECORDED: Final = error_body("log_unavailable", "the decision could not be recorded")
@@ -78,6 +84,7 @@ class Desk:
         # Names a request in the log; the caller's own name for it could be anything.
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
+        self._searching: dict[str, int] = {}
 
     async def ask(
         self, operation: str, body: bytes, caller: Caller, trace: str = ""
@@ -159,7 +166,20 @@ class Desk:
         self, operation: str, body: bytes, caller: Caller, trace: str
     ) -> tuple[int, bytes]:
         sought = _SEARCHES[operation](body, self._pager, caller.service.uid)
-        found = await self.node.search(sought, caller, request=self._name(), trace=trace[3:35])
+        uid, under_way = caller.service.uid, self._searching
+        own = under_way.get(uid, 0)
+        if own >= SEARCHES_OF_ONE or sum(under_way.values()) >= SEARCHES:
+            self.metrics.count("refused_overload")
+            return 503, OVERLOADED
+        under_way[uid] = own + 1
+        try:
+            found = await self.node.search(sought, caller, request=self._name(), trace=trace[3:35])
+        finally:
+            left = under_way[uid] - 1
+            if left:
+                under_way[uid] = left
+            else:
+                del under_way[uid]
         self.metrics.gauges["log_entries"] = found.index
         return 200, search_answer(
             sought,

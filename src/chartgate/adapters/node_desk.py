@@ -36,7 +36,8 @@ from chartgate.app.searches import Chunk
 
 _NO_FACTS: Final[Facts] = {}
 _BREATH_SECONDS: Final = 0.002
-_PAGE_SECONDS: Final = 2.0
+_PAGE_SECONDS: Final = 1.0
+"""Well before the door gives up a request (``Limits.recording_seconds``)."""
 _SPLIT: Final = 256
 """More questions than this are decided with rests for others in between."""
 
