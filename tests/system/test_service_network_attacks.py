@@ -4,24 +4,33 @@ import asyncio
 import http.client
 import json
 import shlex
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from chartgate.adapters import decision_handshakes
 from chartgate.adapters.decision_doors import Doors, Opening
 from chartgate.adapters.decision_limits import DEFAULT, Limits
 from chartgate.adapters.decision_memory import MemoryNode, anyone
 from chartgate.adapters.decision_metrics import Metrics
 from chartgate.adapters.decision_service import DecisionService, ServiceConfig
+from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
 from chartgate.adapters.decision_turns import weight_of
 from chartgate.app.node_asked import NodeNotReady
 from chartgate.app.ruling import Ruling
+from chartgate.errors import Misconfigured
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
 
@@ -261,3 +270,143 @@ class TestSearches:
             assert sum(b"overloaded" in body for body in found) == 58
             one[1].write(post(asked, "search/subject"))
             assert b"not_ready" in (await answer(one[0]))[1]
+
+
+class Authority:
+    """An authority for callers' certificates."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self._made(self.key, self.name, days=9, is_authority=True))
+
+    def _made(
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        subject: x509.Name,
+        *,
+        days: float,
+        is_authority: bool = False,
+        names: tuple[x509.GeneralName, ...] = (),
+    ) -> bytes:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        made = builder.sign(self.key, hashes.SHA256())
+        return made.public_bytes(serialization.Encoding.PEM)
+
+    def caller(
+        self, trust: Path, *names: x509.GeneralName, common: str = "billing", days: float = 1
+    ) -> ssl.SSLContext:
+        """What a caller with a certificate of this authority connects with."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+        file = self.folder / "caller.pem"
+        kept = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        file.write_bytes(self._made(key, subject, days=days, names=names) + kept)
+        context = ssl.create_default_context(cafile=str(trust))
+        context.load_cert_chain(file)
+        return context
+
+
+async def asked_by(doors: Doors, context: ssl.SSLContext) -> int:
+    """Status of the answer to a caller without a token; 0 where it is not let in at all."""
+    try:
+        async with calling(doors, ssl=context, server_hostname="localhost") as (reader, writer):
+            writer.write(post(QUESTION, token=None))
+            return (await answer(reader))[0]
+    except (OSError, asyncio.IncompleteReadError):
+        return 0
+
+
+class TestCertificates:
+    @pytest.fixture
+    def ours(self, tmp_path: Path) -> Path:
+        return own_certificate(tmp_path, datetime.now(UTC))
+
+    async def test_an_authority_that_is_taken_away_is_trusted_no_more(
+        self, tmp_path: Path, ours: Path
+    ) -> None:
+        old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+        trusted = tmp_path / "callers.pem"
+        trusted.write_bytes(old.file.read_bytes())
+        tls = Tls(tmp_path / CERTIFICATE, tmp_path / KEY, callers=trusted)
+        async with served(tls=tls) as (doors, node):
+            node.certificates["billing"] = anyone("billing")
+            before, after = old.caller(ours), new.caller(ours)
+            assert [await asked_by(doors, one) for one in (before, after)] == [200, 0]
+            trusted.write_bytes(new.file.read_bytes())
+            tls.reload()
+            assert [await asked_by(doors, one) for one in (before, after)] == [0, 200]
+            trusted.write_bytes(b"no certificate")
+            with pytest.raises(Misconfigured):
+                tls.reload()
+            assert [await asked_by(doors, one) for one in (before, after)] == [0, 200]
+
+    async def test_a_common_name_is_not_believed_beside_names_of_another_kind(
+        self, tmp_path: Path, ours: Path
+    ) -> None:
+        people = Authority(tmp_path, "people")
+        tls = Tls(tmp_path / CERTIFICATE, tmp_path / KEY, callers=people.file)
+        async with served(tls=tls) as (doors, node):
+            node.certificates["billing"] = anyone("billing")
+            for names, status in (
+                ((), 200),
+                ((x509.RFC822Name("mallory@people.example"),), 401),
+                ((x509.DNSName("mallory"), x509.DNSName("billing")), 401),
+                ((x509.DNSName("*"),), 401),
+                ((x509.DNSName("billing\0.example"),), 401),
+            ):
+                assert await asked_by(doors, people.caller(ours, *names)) == status
+
+    async def test_a_certificate_that_ends_ends_the_credit_of_a_kept_connection(
+        self, tmp_path: Path, ours: Path
+    ) -> None:
+        authority = Authority(tmp_path, "callers")
+        tls = Tls(tmp_path / CERTIFICATE, tmp_path / KEY, callers=authority.file)
+        async with served(tls=tls) as (doors, node):
+            node.certificates["billing"] = anyone("billing")
+            context = authority.caller(ours)
+            async with calling(doors, ssl=context, server_hostname="localhost") as (reader, writer):
+                writer.write(post(QUESTION, token=None))
+                assert (await answer(reader))[0] == 200
+                [connection] = doors.http.connections
+                left = connection.peer.until - datetime.now(UTC).timestamp()
+                assert 86_000 < left <= 86_400
+                # a day later, as it were
+                connection.peer = connection.peer._replace(until=datetime.now(UTC).timestamp())
+                writer.write(post(QUESTION, token=None))
+                assert (await answer(reader))[0] == 401
+
+    async def test_who_begins_a_handshake_and_says_nothing_gives_way_to_who_waits(
+        self, tmp_path: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(decision_handshakes, "PRESSED_SECONDS", 0.05)
+        tls = Tls(tmp_path / CERTIFICATE, tmp_path / KEY)
+        context = ssl.create_default_context(cafile=str(ours))
+        async with served(replace(DEFAULT, handshakes=2), tls=tls) as (doors, _):
+            silent = [
+                await asyncio.open_connection(
+                    "127.0.0.1", doors.port, local_addr=(f"127.0.0.{host}", 0)
+                )
+                for host in (2, 3)
+            ]
+            async with asyncio.timeout(DEFAULT.handshake_seconds / 2):
+                assert await asked_by(doors, context) == 401
+            for _, writer in silent:
+                writer.close()
