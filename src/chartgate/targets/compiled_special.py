@@ -19,7 +19,7 @@ from typing import Any, Final
 from chartgate.cedar.ast import And, Binary, Expr, GetAttr, HasAttr, Is, Literal, Var
 from chartgate.cedar.errors import EvaluationError
 from chartgate.cedar.evaluate import Env, evaluate
-from chartgate.cedar.values import Value
+from chartgate.cedar.values import Value, key
 from chartgate.model.principal import EntityUid
 from chartgate.targets.admissible import children
 from chartgate.targets.compiled import CompiledPolicies, View, Weighed
@@ -155,10 +155,10 @@ class Specialiser:
     def __init__(self, compiled: CompiledPolicies) -> None:
         self._compiled: Final = compiled
         self._builder: Final = Builder()
-        self._applying: Final[dict[object, tuple[Residual, ...]]] = {}
-        self._base: View | None = None
+        # Replaced as one, so that whoever decides on older entities puts nothing among newer ones.
+        self._applying: tuple[View | None, dict[object, tuple[Residual, ...]]] = (None, {})
         self._reads: Final[dict[tuple[Condition, str], Reads]] = {}
-        self._conditions: Final[dict[Expr, Condition]] = {}
+        self._conditions: Final[dict[tuple[Expr, tuple[object, ...]], Condition]] = {}
         self._rests: Final[dict[object, Rest]] = {}
 
     def special(self, fixed: Fixed, slots: Sequence[Slot]) -> Special | None:
@@ -187,22 +187,21 @@ class Specialiser:
 
     def _of(self, slot: Slot, fixed: Fixed) -> tuple[Residual, ...]:
         """The policies that concern the action, without what is the same for everybody."""
-        if fixed.base is not self._base:
-            self._applying.clear()
-            self._base = fixed.base
+        base, applying = self._applying
+        if base is not fixed.base:
+            applying = {}
+            self._applying = (fixed.base, applying)
         labelled = None if fixed.own is None else fixed.own.attrs[fixed.label]
         named = [v for v in (labelled, *fixed.context.values()) if isinstance(v, EntityUid)]
         if any(fixed.principal in fixed.base.ancestors(uid) for uid in (slot.action, *named)):
             raise _Unsettled  # what holds for everybody may be otherwise in each view of her
-        asked = (slot.action, fixed.principal.type, fixed.what, labelled, *fixed.context.items())
-        try:
-            found = self._applying.get(asked)
-        except TypeError:
-            raise _Unsettled from None  # a value that cannot be looked up
+        said = ((name, key(value)) for name, value in fixed.context.items())
+        asked = (slot.action, fixed.principal.type, fixed.what, labelled, *said)
+        found = applying.get(asked)
         if found is None:
-            if len(self._applying) >= _MOST_KEPT:
-                self._applying.clear()
-            found = self._applying[asked] = tuple(self._common(slot, fixed))
+            if len(applying) >= _MOST_KEPT:
+                applying.clear()
+            found = applying[asked] = tuple(self._common(slot, fixed))
         return found
 
     def _common(self, slot: Slot, fixed: Fixed) -> Iterator[Residual]:
@@ -249,12 +248,10 @@ class Specialiser:
             found = self._reads[condition, label] = _reads(condition.expr, label)
         return found
 
-    def condition(self, expr: Expr) -> Condition:
-        """A condition of its own for each expression."""
-        try:
-            return self._conditions.setdefault(expr, Condition(expr))
-        except TypeError:
-            raise _Unsettled from None  # a value that cannot be looked up
+    def condition(self, expr: Expr, put_in: tuple[object, ...]) -> Condition:
+        """A condition of its own for each expression; ``put_in``: keys of the values put into it."""
+        # The keys tell apart what Python does not: True is 1.
+        return self._conditions.setdefault((expr, put_in), Condition(expr))
 
 
 class _Settling:
@@ -288,20 +285,26 @@ class _Settling:
                 kept.append(_FALSE)
                 break
             self.reads_entities |= reads is Reads.ENTITIES
-            expr = self._put_in(condition.expr)
-            kept.append(condition if expr == condition.expr else self._by.condition(expr))
+            values: list[object] = []
+            expr = self._put_in(condition.expr, values)
+            kept.append(self._by.condition(expr, tuple(values)) if values else condition)
         return tuple(kept)
 
-    def _put_in(self, expr: Expr) -> Expr:
-        """The expression with the values of what is fixed."""
+    def _put_in(self, expr: Expr, values: list[object]) -> Expr:
+        """The expression with the values of what is fixed, whose keys are added to ``values``."""
         match expr:
             case Var("action"):
+                values.append(key(self._action.value))
                 return self._action
             case Var() | Literal():
                 return expr
         if _reads(expr, self._label) is Reads.NOTHING:
-            return Literal(evaluate(expr, self._env))
-        return rebuilt(expr, [self._put_in(part) for part in children(expr)])
+            value = evaluate(expr, self._env)
+            if isinstance(value, Mapping):
+                raise _Unsettled  # records are nowhere else among constants
+            values.append(key(value))
+            return Literal(value)
+        return rebuilt(expr, [self._put_in(part, values) for part in children(expr)])
 
 
 def _value_of(expr: Expr, env: Env) -> Value | None:

@@ -27,7 +27,7 @@ from chartgate.cedar.ast import (
 def rebuilt(expr: Expr, parts: Sequence[Expr]) -> Expr:
     """The construct with these parts in the place of its own, in the order of ``children``."""
     match expr:
-        case Literal() | Var() | Slot():
+        case Literal() | Var() | Slot():  # pragma: no cover - these have no parts
             return expr
         case And():
             return And(*parts)
