@@ -14,6 +14,7 @@ from typing import Self
 import psycopg
 
 from chartgate.adapters import control_plane_schema as schema
+from chartgate.adapters.control_plane_queries import ROLES
 from chartgate.adapters.control_plane_read import read_all_now
 from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot, RoleRecord
 from chartgate.errors import Misconfigured
@@ -95,7 +96,7 @@ class ControlPlane:
                 if parent not in wanted:
                     raise Misconfigured(f"role {role.name}: its parent {parent} is not a role")
         with self._change() as cursor:
-            stored = {row[0]: row for row in cursor.execute(schema.ROLES).fetchall()}
+            stored = {row[0]: row for row in cursor.execute(ROLES).fetchall()}
             for role in wanted.values():
                 row = (
                     role.name,

@@ -22,7 +22,7 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
-from chartgate.adapters import control_plane_schema as schema
+from chartgate.adapters import control_plane_queries as queries
 from chartgate.adapters.control_plane import ControlPlaneUnavailable
 from chartgate.adapters.control_plane_read import read_apart, read_head, read_since
 from chartgate.adapters.control_plane_snapshot import ControlPlaneSnapshot
@@ -130,10 +130,10 @@ class ControlPlaneFeed:
             self._conninfo, autocommit=True, application_name="chartgate feed"
         )
         try:
-            before = await (await connection.execute(schema.EPOCH)).fetchone()
+            before = await (await connection.execute(queries.EPOCH)).fetchone()
             self._noticed = before[0] if before else 0
             # listening first: a change after this line is either read below or notified
-            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(schema.CHANNEL)))
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(queries.CHANNEL)))
             await self._compare(connection)
         except BaseException:
             await connection.close()

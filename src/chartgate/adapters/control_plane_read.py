@@ -13,7 +13,7 @@ from typing import Final
 
 import psycopg
 
-from chartgate.adapters import control_plane_schema as schema
+from chartgate.adapters import control_plane_queries as queries
 from chartgate.adapters.control_plane_people import StoredPerson
 from chartgate.adapters.control_plane_services import Services, build_services
 from chartgate.adapters.control_plane_snapshot import (
@@ -36,14 +36,14 @@ _ROOM: Final = (
     "SET LOCAL enable_indexscan = off; SET LOCAL enable_sort = off; "
     "SET LOCAL statement_timeout = '60s'"
 )
-_COPY: Final = f"COPY ({schema.PEOPLE}) TO STDOUT (FORMAT BINARY)"
+_COPY: Final = f"COPY ({queries.PEOPLE}) TO STDOUT (FORMAT BINARY)"
 _HEADER: Final = 19
 _INT: Final = struct.Struct(">i")
 
 
 async def read_head(connection: psycopg.AsyncConnection) -> Head:
     """Where the control plane is now."""
-    row = await (await connection.execute(schema.HEAD, prepare=True)).fetchone()
+    row = await (await connection.execute(queries.HEAD, prepare=True)).fetchone()
     if row is None:
         raise psycopg.DataError("the control plane holds no epoch")
     return row[0], row[1] or ""
@@ -62,7 +62,7 @@ def read_all_now(connection: psycopg.Connection) -> ControlPlaneSnapshot:
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(_ONE_INSTANT)
         cursor.execute(_ROOM)
-        row = cursor.execute(schema.HEAD).fetchone() or (0, None)
+        row = cursor.execute(queries.HEAD).fetchone() or (0, None)
         reader = _CopyReader()
         with cursor.copy(_COPY) as copy:
             people = [one for data in copy for one in reader.rows(bytes(data))]
@@ -70,13 +70,13 @@ def read_all_now(connection: psycopg.Connection) -> ControlPlaneSnapshot:
             epoch=row[0],
             mark=row[1] or "",
             loaded_at=datetime.now(UTC),
-            roles=cursor.execute(schema.ROLES).fetchall(),
+            roles=cursor.execute(queries.ROLES).fetchall(),
             persons=people,
-            grants=_grants(cursor.execute(schema.GRANTS).fetchall()),
+            grants=_grants(cursor.execute(queries.GRANTS).fetchall()),
             services=build_services(
-                cursor.execute(schema.SERVICES).fetchall(),
-                cursor.execute(schema.TOKENS).fetchall(),
-                cursor.execute(schema.CERTIFICATES).fetchall(),
+                cursor.execute(queries.SERVICES).fetchall(),
+                cursor.execute(queries.TOKENS).fetchall(),
+                cursor.execute(queries.CERTIFICATES).fetchall(),
             ),
         )
 
@@ -92,19 +92,19 @@ async def read_since(
         epoch, mark = await read_head(connection)
         if epoch < before.epoch or not mark:
             return None
-        await cursor.execute(schema.CHANGES, [before.epoch, epoch], prepare=True)
+        await cursor.execute(queries.CHANGES, [before.epoch, epoch], prepare=True)
         kinds = _followed(await cursor.fetchall(), before, epoch)
         if kinds is None:
             return None
         people: list[StoredPerson] = []
         if uids := kinds.get("person"):
             listed = sorted(uids)
-            await cursor.execute(schema.SOME_PEOPLE, [listed, listed], prepare=True)
+            await cursor.execute(queries.SOME_PEOPLE, [listed, listed], prepare=True)
             people = [stored_person(row) for row in await cursor.fetchall()]
         grants: Iterable[GrantRow] = ()
         ids = frozenset(kinds.get("grant", ()))
         if ids:
-            await cursor.execute(f"{schema.GRANTS} AND id = ANY(%s)", [sorted(ids)], prepare=True)
+            await cursor.execute(f"{queries.GRANTS} AND id = ANY(%s)", [sorted(ids)], prepare=True)
             grants = _grants(await cursor.fetchall())
         return next_snapshot(
             before,
@@ -114,7 +114,7 @@ async def read_since(
             persons=people,
             grants=grants,
             grant_ids=ids,
-            roles=await (await cursor.execute(schema.ROLES)).fetchall()
+            roles=await (await cursor.execute(queries.ROLES)).fetchall()
             if "role" in kinds
             else None,
             services=await _services(cursor) if "service" in kinds else None,
@@ -145,9 +145,9 @@ def _followed(
 
 async def _services(cursor: psycopg.AsyncCursor) -> Services:
     return build_services(
-        await (await cursor.execute(schema.SERVICES)).fetchall(),
-        await (await cursor.execute(schema.TOKENS)).fetchall(),
-        await (await cursor.execute(schema.CERTIFICATES)).fetchall(),
+        await (await cursor.execute(queries.SERVICES)).fetchall(),
+        await (await cursor.execute(queries.TOKENS)).fetchall(),
+        await (await cursor.execute(queries.CERTIFICATES)).fetchall(),
     )
 
 

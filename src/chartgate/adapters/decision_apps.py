@@ -12,7 +12,7 @@ from typing import Final
 
 import psycopg
 
-from chartgate.adapters import control_plane_schema as schema
+from chartgate.adapters import control_plane_queries as queries
 from chartgate.adapters.control_plane_services import Services, build_services
 from chartgate.app.node_asked import UnknownCaller
 from chartgate.errors import LogUnavailable
@@ -50,9 +50,9 @@ class ApplicationAccounts:
                 application_name="chartgate log door",
             ) as link:
                 return build_services(
-                    link.execute(schema.SERVICES).fetchall(),
-                    link.execute(schema.TOKENS).fetchall(),
-                    link.execute(schema.CERTIFICATES).fetchall(),
+                    link.execute(queries.SERVICES).fetchall(),
+                    link.execute(queries.TOKENS).fetchall(),
+                    link.execute(queries.CERTIFICATES).fetchall(),
                 )
         except psycopg.Error as exc:
             self._services = None

@@ -16,11 +16,10 @@ import os
 import re
 import socket
 import stat
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
@@ -29,6 +28,7 @@ from chartgate.adapters.decision_desk import OVERLOADED, UNRECORDED, Desk
 from chartgate.adapters.decision_limits import Limits
 from chartgate.adapters.decision_reception import QUESTIONS
 from chartgate.adapters.decision_turns import Answering, Turns, weight_of
+from chartgate.adapters.unix_place import bound_at, peer_uid
 from chartgate.app.authzen_errors import error_body
 from chartgate.app.node_asked import Caller, UnknownCaller
 from chartgate.errors import Misconfigured
@@ -38,7 +38,6 @@ CHANNEL: Final = "unix"
 VERSION: Final = 1
 OPERATIONS: Final = frozenset(QUESTIONS.values())
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_PATH_LIMIT: Final = 103
 _ENVELOPE: Final = 4_096
 """Bytes of a frame beside its body."""
 
@@ -172,7 +171,7 @@ class UnixConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self.door.limits.unanswered_bytes)
-        uid = _peer_uid(transport.get_extra_info("socket"))
+        uid = peer_uid(transport.get_extra_info("socket"))
         self._client = f"uid {uid}"
         if uid not in self.door.users:
             self.door.refusals.add(self._client, "a user that is not heard at this socket")
@@ -329,42 +328,12 @@ def bound(path: Path, *, group: int | None = None) -> socket.socket:
 
     Raises ``Misconfigured`` where something else is in the way, or where others could replace it.
     """
-    if len(str(path).encode()) > _PATH_LIMIT:
-        raise Misconfigured(f"the path of a Unix socket has at most {_PATH_LIMIT} bytes: {path}")
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        folder = path.parent.stat()
+
+    def check(folder: os.stat_result) -> None:
         if stat.S_IMODE(folder.st_mode) & 0o002 and not folder.st_mode & stat.S_ISVTX:
             raise Misconfigured(f"the folder {path.parent} is open to everybody")
-        if os.path.lexists(path):
-            if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise Misconfigured(f"{path} is in the way and is not a socket")
-            path.unlink()
-        listening.bind(str(path))
-        path.chmod(0o600)  # before listening: nobody can connect yet
-        if group is not None:
-            os.chown(path, -1, group)
-            path.chmod(0o660)
-    except OSError as exc:
-        listening.close()
-        raise Misconfigured(f"cannot listen at {path}: {exc.strerror}") from exc
-    except BaseException:
-        listening.close()
-        raise
-    return listening
 
-
-def _peer_uid(link: Any) -> int:
-    """The user at the other end, as the kernel knows it."""
-    if not hasattr(
-        socket, "SO_PEERCRED"
-    ):  # macOS: struct xucred; SOL_LOCAL = 0, LOCAL_PEERCRED = 1
-        found: tuple[int, int] = struct.unpack_from("=II", link.getsockopt(0, 1, 76))
-        return found[1]
-    size = struct.calcsize("=iII")
-    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    uid: int = struct.unpack("=iII", credentials)[1]
-    return uid
+    return bound_at(path, check, group=group)
 
 
 _UNKNOWN: Final = error_body("unknown_caller", "the service's credential is missing or not valid")

@@ -33,7 +33,7 @@ from chartgate.adapters.log_frames import (
     unpack_head,
     unpack_number,
 )
-from chartgate.adapters.log_peer import peer_uid
+from chartgate.adapters.unix_place import peer_uid
 from chartgate.errors import ChartgateError, Corrupt, LogUnavailable, Refused
 
 SECONDS: Final = 10.0

@@ -15,13 +15,12 @@ Rules kept:
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 import stat
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from os import chown, geteuid
+from os import geteuid, stat_result
 from pathlib import Path
 from typing import Final, Self, cast
 
@@ -47,7 +46,7 @@ from chartgate.adapters.log_frames import (
     unpack_number,
 )
 from chartgate.adapters.log_link import NoGateway, append_through
-from chartgate.adapters.log_peer import peer_uid
+from chartgate.adapters.unix_place import bound_at, peer_uid
 from chartgate.errors import ChartgateError, LogUnavailable, Misconfigured, Refused
 
 __all__ = ["AppDoor", "LogSocket", "NoGateway", "append_through", "serve_log_socket"]
@@ -64,7 +63,6 @@ _GREETING_SECONDS: Final = 10.0
 TOKEN_SECONDS: Final = 5.0
 """For so long an application is believed before its token is looked at again."""
 _GRACE_SECONDS: Final = 1.0
-_PATH_LIMIT: Final = 103
 
 _logger = logging.getLogger(__name__)
 
@@ -388,35 +386,13 @@ class _Caller(asyncio.Protocol):
 
 
 def _bound(path: Path, door: AppDoor | None) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _check_place(path, door)
-        listening.bind(str(path))
-        # before listening: nobody can connect yet
-        if door is not None and door.group is not None:
-            chown(path, -1, door.group)
-            path.chmod(0o660)
-        else:
-            path.chmod(0o600)
-    except OSError as exc:
-        listening.close()
-        raise Misconfigured(f"cannot listen at {path}: {exc.strerror}") from exc
-    except BaseException:
-        listening.close()
-        raise
-    return listening
+    group = None if door is None else door.group
+    # its group may pass and look, nobody else, and nobody may put things there
+    open_to = 0o077 if group is None else 0o027
 
+    def check(folder: stat_result) -> None:
+        if folder.st_uid != geteuid() or stat.S_IMODE(folder.st_mode) & open_to:
+            mode = 0o777 & ~open_to
+            raise Misconfigured(f"the folder {path.parent} is open to others: chmod {mode:04o} it")
 
-def _check_place(path: Path, door: AppDoor | None) -> None:
-    if len(str(path).encode()) > _PATH_LIMIT:
-        raise Misconfigured(f"the path of a Unix socket has at most {_PATH_LIMIT} bytes: {path}")
-    folder, open_to = path.parent.stat(), 0o077
-    if door is not None and door.group is not None:
-        open_to = 0o027  # its group may pass and look, nobody else, and nobody may put things there
-    if folder.st_uid != geteuid() or stat.S_IMODE(folder.st_mode) & open_to:
-        mode = 0o777 & ~open_to
-        raise Misconfigured(f"the folder {path.parent} is open to others: chmod {mode:04o} it")
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise Misconfigured(f"{path} is in the way and is not a socket")
-        path.unlink()
+    return bound_at(path, check, group=group)
