@@ -1,6 +1,7 @@
 """The decision service against strangers: on the network, and on the same computer as another user."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import shlex
@@ -393,20 +394,47 @@ class TestCertificates:
                 writer.write(post(QUESTION, token=None))
                 assert (await answer(reader))[0] == 401
 
-    async def test_who_begins_a_handshake_and_says_nothing_gives_way_to_who_waits(
-        self, tmp_path: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("said", ["nothing", "half", "whole"])
+    async def test_who_begins_a_handshake_and_leaves_it_gives_way_to_who_waits(
+        self, tmp_path: Path, ours: Path, monkeypatch: pytest.MonkeyPatch, said: str
     ) -> None:
         monkeypatch.setattr(decision_handshakes, "PRESSED_SECONDS", 0.05)
         tls = Tls(tmp_path / CERTIFICATE, tmp_path / KEY)
         context = ssl.create_default_context(cafile=str(ours))
-        async with served(replace(DEFAULT, handshakes=2), tls=tls) as (doors, _):
-            silent = [
+        hello = greeting(context)
+        sent = {"nothing": b"", "half": hello[:-1], "whole": hello}[said]
+        limits = replace(DEFAULT, handshakes=2, handshakes_waiting=20)
+        async with served(limits, tls=tls) as (doors, _):
+            left = [
                 await asyncio.open_connection(
-                    "127.0.0.1", doors.port, local_addr=(f"127.0.0.{host}", 0)
+                    "127.0.0.1", doors.port, local_addr=(f"127.0.0.{2 + n % 2}", 0)
                 )
-                for host in (2, 3)
+                for n in range(30 if said == "nothing" else 2)
             ]
+            for _, writer in left:
+                writer.write(sent)
             async with asyncio.timeout(DEFAULT.handshake_seconds / 2):
                 assert await asked_by(doors, context) == 401
-            for _, writer in silent:
+            for _, writer in left:
                 writer.close()
+
+    async def test_who_does_not_speak_tls_is_let_go_at_once(
+        self, tmp_path: Path, ours: Path
+    ) -> None:
+        async with (
+            served(tls=Tls(tmp_path / CERTIFICATE, tmp_path / KEY)) as (doors, _),
+            calling(doors) as (reader, writer),
+            asyncio.timeout(2),
+        ):
+            writer.write(GET)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+
+
+def greeting(context: ssl.SSLContext) -> bytes:
+    """A ClientHello."""
+    out = ssl.MemoryBIO()
+    link = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        link.do_handshake()
+    return out.read()

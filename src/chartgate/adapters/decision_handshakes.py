@@ -3,8 +3,9 @@
 The rules kept: a handshake costs as much as some ten decisions, so callers who all come at once
 (after a restart, or on purpose) wait for each other, and the questions under way do not wait for
 them; whoever waits, or is slow, has an end; addresses take turns, and none has more than half of
-the places; where others wait, a handshake that takes longer than ``PRESSED_SECONDS`` ends: callers
-that begin handshakes and leave them keep nobody else out.
+the places, and nobody has one before her greeting (the first record, a ClientHello) is there; of
+those who say nothing the oldest gives way; where others wait, a handshake that takes longer than
+``PRESSED_SECONDS`` ends. So callers that begin handshakes and leave them keep nobody else out.
 """
 
 import asyncio
@@ -24,6 +25,14 @@ _AT_ONCE: Final = 64
 """Connections taken between two looks at the others."""
 _PAUSE_SECONDS: Final = 0.5
 """After the machine has refused one: it has no room."""
+
+_RECORD: Final = 5
+"""Bytes before a record of TLS: its kind, version and length (RFC 8446, 5.1) …"""
+_HANDSHAKE: Final = 0x16
+_LONGEST: Final = 16_384
+"""… and the most that it holds."""
+_PART_SECONDS: Final = 0.05
+"""When the rest of a greeting is looked for."""
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +69,7 @@ class TlsPort:
         self._metrics: Final = metrics
         self._waiting: OrderedDict[str, deque[_Arrived]] = OrderedDict()
         self._count = 0
+        self._silent: OrderedDict[socket.socket, _Arrived] = OrderedDict()
         self._shaking: dict[asyncio.Task[None], _Begun] = {}
         self._by_address: dict[str, int] = {}
         self._retry: asyncio.TimerHandle | None = None
@@ -86,6 +96,8 @@ class TlsPort:
         else:
             self._loop.remove_reader(self._link.fileno())
         self._link.close()
+        while self._silent:
+            self._dismiss(next(iter(self._silent)))
         for queue in self._waiting.values():
             for arrived in queue:
                 arrived.link.close()
@@ -96,6 +108,9 @@ class TlsPort:
     def sweep(self) -> None:
         """Twice a second: whoever has waited too long is let go."""
         now = self._loop.time()
+        while self._silent and next(iter(self._silent.values())).until <= now:
+            self._metrics.count("cut_off")
+            self._dismiss(next(iter(self._silent)))
         for address, queue in tuple(self._waiting.items()):
             while queue and queue[0].until <= now:
                 self._metrics.count("cut_off")
@@ -116,23 +131,57 @@ class TlsPort:
                 self._retry = self._loop.call_later(_PAUSE_SECONDS, self._again)
                 break
             link.setblocking(False)
-            self._came(link, str(address[0]))
+            if len(self._silent) >= self._limits.handshakes_waiting:
+                self._metrics.count("refused_connections")
+                self._dismiss(next(iter(self._silent)))
+            until = self._loop.time() + self._limits.handshake_seconds
+            self._silent[link] = _Arrived(link, str(address[0]), until)
+            self._listen_to(link)
+
+    def _dismiss(self, link: socket.socket) -> None:
+        """Whoever has not greeted is let go."""
+        del self._silent[link]
+        self._loop.remove_reader(link.fileno())
+        link.close()
+
+    def _listen_to(self, link: socket.socket) -> None:
+        if link in self._silent:
+            self._loop.add_reader(link.fileno(), self._said, link)
+
+    def _said(self, link: socket.socket) -> None:
+        """Something came: whether it is a whole greeting."""
+        try:
+            seen = link.recv(_RECORD + _LONGEST, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            seen = b""
+        size = int.from_bytes(seen[3:_RECORD]) if len(seen) >= _RECORD else 0
+        if not seen or seen[0] != _HANDSHAKE or size > _LONGEST:
+            self._dismiss(link)  # gone, or does not speak TLS
+            return
+        self._loop.remove_reader(link.fileno())
+        if len(seen) < _RECORD + size:
+            # a place is for those who can go on
+            self._loop.call_later(_PART_SECONDS, self._listen_to, link)
+            return
+        self._came(self._silent.pop(link))
         self._begin()
 
     def _again(self) -> None:
         self._retry = None
         self._loop.add_reader(self._link.fileno(), self._take)
 
-    def _came(self, link: socket.socket, address: str) -> None:
-        most, queue = self._limits.handshakes_waiting, self._waiting.get(address)
+    def _came(self, arrived: _Arrived) -> None:
+        address, most = arrived.address, self._limits.handshakes_waiting
+        queue = self._waiting.get(address)
         if self._count >= most or (queue is not None and len(queue) >= most * 3 // 4):
             self._metrics.count("refused_connections")
-            link.close()
+            arrived.link.close()
             return
         if queue is None:
             queue = self._waiting[address] = deque()
-        until = self._loop.time() + self._limits.handshake_seconds
-        queue.append(_Arrived(link, address, until))
+        queue.append(arrived)
         self._count += 1
 
     def _leave(self, address: str, queue: deque[_Arrived]) -> _Arrived:
