@@ -96,7 +96,9 @@ class LogService:
         except BaseException:
             await self._close()
             raise
-        self._keeping = asyncio.get_running_loop().create_task(self._keep_checkpoint())
+        self._keeping = asyncio.get_running_loop().create_task(
+            keep_checkpoint(self._state, self._log, self._files, self._ending)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,22 +124,6 @@ class LogService:
         await self._log.close()
         self._state.save_checkpoint(self._files.checkpoint)
 
-    async def _keep_checkpoint(self) -> None:
-        kept = ""
-        while not self._ending.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), CHECKPOINT_SECONDS)
-            checkpoint = self._log.checkpoint
-            if checkpoint == kept:
-                continue
-            try:
-                await asyncio.to_thread(self._state.save_checkpoint, checkpoint)
-            except (ChartgateError, OSError, ValueError) as exc:
-                # Evidence that cannot be checked from outside is not worth releasing data for.
-                self._files.poison(f"its checkpoint cannot be kept ({type(exc).__name__})")
-                return
-            kept = checkpoint
-
     def _at(self) -> str:
         stamp = self._now().astimezone(UTC).isoformat(timespec="microseconds")
         return stamp.replace("+00:00", "Z")
@@ -162,6 +148,26 @@ def open_same_log(
         files.close()
         raise
     return files
+
+
+async def keep_checkpoint(
+    state: State, log: LogWriter, files: LogFiles, ending: asyncio.Event
+) -> None:
+    """Keep the newest checkpoint outside the log's folder, where its verifier looks for it."""
+    kept = ""
+    while not ending.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ending.wait(), CHECKPOINT_SECONDS)
+        checkpoint = log.checkpoint
+        if checkpoint == kept:
+            continue
+        try:
+            await asyncio.to_thread(state.save_checkpoint, checkpoint)
+        except (ChartgateError, OSError, ValueError) as exc:
+            # Evidence that cannot be checked from outside is not worth releasing data for.
+            files.poison(f"its checkpoint cannot be kept ({type(exc).__name__})")
+            return
+        kept = checkpoint
 
 
 async def run(state: State, node: str, origin: str) -> None:

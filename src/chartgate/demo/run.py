@@ -27,16 +27,15 @@ from chartgate.adapters.embedded_postgres import PORT as SOCKET_PORT
 from chartgate.adapters.embedded_postgres import EmbeddedPostgres
 from chartgate.adapters.gateway import IDLE_SECONDS, Gateway, GatewayConfig
 from chartgate.adapters.keys import KeyStore, TokenKeys
-from chartgate.adapters.log_files import LogFiles, OnRecovered
+from chartgate.adapters.log_service import keep_checkpoint, open_same_log
 from chartgate.adapters.log_socket import AppDoor, serve_log_socket
-from chartgate.adapters.log_verify import verify
 from chartgate.adapters.log_writer import LogWriter
 from chartgate.adapters.policy_files import read_bundle, read_map_bundle
 from chartgate.adapters.policy_in_force import Loaded, held, load, trusted_keys
 from chartgate.adapters.policy_keeper import PolicyKeeper
-from chartgate.adapters.signing import Signer, load_or_create_signer
+from chartgate.adapters.signing import load_or_create_signer
 from chartgate.adapters.source_catalog import read_source
-from chartgate.adapters.state import Instance, RolledBack, State
+from chartgate.adapters.state import Instance, State
 from chartgate.adapters.upstream import UpstreamAddress
 from chartgate.app.entitlement import DecisionPoint
 from chartgate.app.evaluation_events import CachedTokens
@@ -58,7 +57,7 @@ from chartgate.demo.generator import generate
 from chartgate.demo.logins import people_of
 from chartgate.demo.policy_bootstrap import bootstrap
 from chartgate.demo.shipped import shipped
-from chartgate.errors import ChartgateError, Misconfigured
+from chartgate.errors import Misconfigured
 from chartgate.govern.policy_version import MAP, POLICIES
 from chartgate.model.event import Event, NodeStarted, NodeStopped, Recovered, encode
 
@@ -68,7 +67,6 @@ DATABASE: Final = "hospital"
 PORT: Final = 6432
 AUDITOR: Final = "pofficer"
 """Who asks the audit log when nobody else is named."""
-_CHECKPOINT_SECONDS: Final = 5.0
 
 Progress = Callable[[str], None]
 
@@ -167,9 +165,7 @@ async def serving(
     state, node = ready.state, ready.instance.node
     signer = load_or_create_signer(state.log_key, ready.instance.origin)
     dropped: list[tuple[int, str]] = []
-    files = _same_log(
-        state, signer, on_recovered=lambda size, digest: dropped.append((size, digest))
-    )
+    files = open_same_log(state, signer, lambda size, digest: dropped.append((size, digest)))
     log = LogWriter(files)
     try:
         started = NodeStarted(
@@ -240,7 +236,7 @@ async def serving(
             state.save_instance(instance)
             ending = asyncio.Event()
             checkpoints = asyncio.get_running_loop().create_task(
-                _keep_checkpoint(state, log, files, ending)
+                keep_checkpoint(state, log, files, ending)
             )
             try:
                 yield port
@@ -300,45 +296,6 @@ async def _listening(gateway: Gateway, instance: Instance) -> int:
         return await gateway.start()
     except OSError as exc:
         raise unheard(instance.host, instance.port, exc) from exc
-
-
-def _same_log(state: State, signer: Signer, *, on_recovered: OnRecovered) -> LogFiles:
-    """Open the log, if it is the one that was left: nothing is signed on top of another.
-
-    The checkpoint kept outside its folder says so; the first start has none.
-    """
-    known = state.known_checkpoint()
-    if known is not None and not any(state.log_dir.glob("wal-*")):
-        raise RolledBack(f"the audit log in {state.log_dir} is gone; its checkpoint is still there")
-    files = LogFiles.open(state.log_dir, signer, on_recovered=on_recovered)
-    try:
-        if known is not None:
-            verify(state.log_dir, signer.vkey, known)
-    except BaseException:
-        files.poison("it is not the log that was left")
-        files.close()
-        raise
-    return files
-
-
-async def _keep_checkpoint(
-    state: State, log: LogWriter, files: LogFiles, ending: asyncio.Event
-) -> None:
-    """Keep the newest checkpoint outside the log's folder, where its verifier looks for it."""
-    kept = ""
-    while not ending.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ending.wait(), _CHECKPOINT_SECONDS)
-        checkpoint = log.checkpoint
-        if checkpoint == kept:
-            continue
-        try:
-            await asyncio.to_thread(state.save_checkpoint, checkpoint)
-        except (ChartgateError, OSError, ValueError) as exc:
-            # Evidence that cannot be checked from outside is not worth releasing data for.
-            files.poison(f"its checkpoint cannot be kept ({type(exc).__name__})")
-            return
-        kept = checkpoint
 
 
 def _load(state: State, server: EmbeddedPostgres, data: Path | None, progress: Progress) -> str:
