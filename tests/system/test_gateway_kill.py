@@ -233,7 +233,7 @@ def ask_on(connection: psycopg.Connection[Any], seconds: float) -> None:
 def test_a_checkpoint_that_cannot_be_kept_ends_every_release(
     root: Path, open_gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chartgate.demo.run._CHECKPOINT_SECONDS", 0.3)
+    monkeypatch.setattr("chartgate.adapters.log_service.CHECKPOINT_SECONDS", 0.3)
 
     def damage_and_ask() -> None:
         with open_gate(root) as gate, gate.connect("nadams") as nurse:
