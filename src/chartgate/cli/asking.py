@@ -128,12 +128,14 @@ def _said(status: int, body: object) -> str:
 
 
 def _by_socket(path: Path, token: str, question: Mapping[str, Any]) -> tuple[int, Any]:
-    from chartgate.sdk.calling import Call, NoReply
+    from chartgate.sdk.calling import Call, NoReply, NotTrusted
     from chartgate.sdk.unix import Unix
 
     link = Unix(path)
     try:
         reply = link.exchange(Call("evaluation", question, secrets.token_hex(8)), token, SECONDS)
+    except NotTrusted as exc:
+        raise NoAnswer(f"the decision service is not asked at {path}: {exc}") from None
     except NoReply:
         raise NoAnswer(f"the decision service does not answer at {path}") from None
     finally:

@@ -3,7 +3,8 @@
 The protocol: 4 bytes, big-endian, the length of what follows; then JSON, asked
 ``{"v":1,"op":…,"token":…,"id":n,"body":{…}}``, answered ``{"id":n,"status":…,"body":{…}}``.
 The rule kept: an answer belongs to the question with its ``id``, or the connection is not used again;
-a frame is bounded before it is read.
+a frame is bounded before it is read. No token is sent before the kernel has said who listens: in a
+folder where others may put a socket, whoever was there first would be given it.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import contextlib
 import itertools
 import os
 import socket
+import stat
 import time
 from pathlib import Path
 from threading import Lock
@@ -18,7 +20,8 @@ from typing import Any, Final
 
 import msgspec
 
-from chartgate.sdk.calling import Call, NoReply, Reply, encoded, why
+from chartgate.adapters.unix_place import peer_uid
+from chartgate.sdk.calling import Call, NoReply, NotTrusted, Reply, encoded, why
 
 VERSION: Final = 1
 MAX_ANSWER: Final = 16 << 20
@@ -59,6 +62,24 @@ def _answered(data: bytes) -> _Answered:
         return _decoder.decode(data)
     except msgspec.DecodeError as exc:
         raise NoReply("what came is no answer") from exc
+
+
+def is_trusted(peer: int, own: int, folder_owner: int, folder_mode: int) -> bool:
+    """Whether who listens may be asked: ourselves, root, or whoever alone fills the folder."""
+    if peer in (own, 0):
+        return True
+    is_shared = folder_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return peer == folder_owner and not is_shared
+
+
+def check_peer(link: socket.socket, path: str) -> None:
+    """Raise ``NotTrusted`` unless who listens at the path is known to be the service."""
+    folder = Path(path).parent.stat()
+    if not is_trusted(peer_uid(link), os.geteuid(), folder.st_uid, folder.st_mode):
+        raise NotTrusted(
+            "who listens at its socket is not known: neither we nor root, nor the owner of a folder"
+            " that nobody else may write to"
+        )
 
 
 class Unix:
@@ -108,6 +129,7 @@ class Unix:
         try:
             made.settimeout(_left(ends))
             made.connect(self._path)
+            check_peer(made, self._path)
         except BaseException:
             made.close()
             raise
@@ -185,7 +207,13 @@ class AsyncUnix:
             self._opening = asyncio.Lock()
         async with self._opening:
             if self._link is None or not self._link.is_open:
-                self._link = _Link(*await asyncio.open_unix_connection(self._path))
+                reader, writer = await asyncio.open_unix_connection(self._path)
+                try:
+                    check_peer(writer.get_extra_info("socket"), self._path)
+                except BaseException:
+                    writer.close()
+                    raise
+                self._link = _Link(reader, writer)
             return self._link
 
 
