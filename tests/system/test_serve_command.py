@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,7 +180,12 @@ def test_a_folder_of_policies_is_served_by_itself(tmp_path: Path, project_root: 
     cases = project_root / "tests/cases/authzen/certification"
     state = tmp_path / "plain"
     files = ("--policies", cases, "--entities", cases / "entities.json")
-    with serving("serve", *files, "--state", state, "--listen", "127.0.0.1:0") as where:
+    known = ("--base-url", "https://pdp.example.org")
+    with serving("serve", *files, *known, "--state", state, "--listen", "127.0.0.1:0") as where:
+        trust = ssl.create_default_context(cafile=where["ca"])
+        told_where = f"{where['url']}/.well-known/authzen-configuration"
+        with urllib.request.urlopen(told_where, context=trust, timeout=10) as page:
+            assert json.load(page)["policy_decision_point"] == known[1]
         asked = ("ask", "alice", "can_read", "--resource", "record:record-1", "--state", state)
         answer = json.loads(chartgate(*asked, "--json").stdout)
         assert isinstance(answer["decision"], bool)

@@ -74,6 +74,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     users: dict[int, str] | None = None
     """Users that are heard at the Unix socket -> the service each is, or empty: it has a token."""
     base_url: str = ""
+    """The address that callers know, as behind a proxy; empty: the one each has asked."""
     access_log: bool = False
     durability: str = "fsync"
     """``append``: decisions that release no PHI are answered up to 5 ms before they are on disk."""

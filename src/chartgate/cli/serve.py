@@ -67,6 +67,16 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    base_url: Annotated[
+        str,
+        typer.Option(
+            "--base-url",
+            metavar="URL",
+            help="The address that applications know, for discovery; needed behind a proxy [default: "
+            "as each of them has asked]",
+            show_default=False,
+        ),
+    ] = "",
     client_ca: Annotated[
         Path | None,
         typer.Option(
@@ -143,6 +153,7 @@ def serve(
         certificate=cert,
         key=key,
         names=tuple(name or ()),
+        base_url=base_url,
         callers=client_ca,
         durability=durability,
         plain_http=plain_http,

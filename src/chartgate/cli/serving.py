@@ -20,6 +20,7 @@ import msgspec
 from chartgate.adapters.audit_sources import running
 from chartgate.adapters.decision_service import DecisionService, ServiceConfig, run
 from chartgate.adapters.state import Instance, State, default_root
+from chartgate.app.authzen_metadata import NotABaseUrl, check_base_url
 from chartgate.cli import screen
 from chartgate.demo.folder import AlreadyRunning, locked, one_line_for_the_disk, require_free
 from chartgate.errors import Misconfigured
@@ -36,6 +37,7 @@ class Wanted:
     certificate: Path | None
     key: Path | None
     names: tuple[str, ...]
+    base_url: str
     callers: Path | None
     durability: str
     plain_http: bool
@@ -240,6 +242,7 @@ def _config(wanted: Wanted, state: State, *, own_writer: bool) -> ServiceConfig:
         key=_path(wanted.key),
         callers=_path(wanted.callers),
         names=wanted.names,
+        base_url=_base_url(wanted.base_url),
         unix=str((wanted.unix or state.decision_socket).absolute()),
         access_log=wanted.access_log,
         durability=wanted.durability,
@@ -253,6 +256,13 @@ def _place(listen: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
         raise Misconfigured("--listen is HOST:PORT, as 127.0.0.1:8443 or [::1]:8443")
     return host, int(port)
+
+
+def _base_url(base: str) -> str:
+    try:
+        return base and check_base_url(base)
+    except NotABaseUrl as exc:
+        raise Misconfigured(f"--base-url: {exc}") from None
 
 
 def _path(path: Path | None) -> str:

@@ -87,6 +87,7 @@ async def _run(
         tls=tls,
         plain=config.plain,
         unix=Path(config.unix),
+        base_url=config.base_url,
         metrics=state.sockets,
         access_log=config.access_log,
     )
