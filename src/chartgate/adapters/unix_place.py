@@ -1,9 +1,11 @@
 """Unix sockets: where one listens, and who is at the other end.
 
-The rules kept: nobody can connect before the mode says who may; a socket that is in the way was left by
-a predecessor and is replaced, anything else is left alone; the kernel, not the caller, says who calls.
+The rules kept: nobody can connect before the mode says who may; a socket at which nobody answers was
+left by a predecessor and is replaced, anything else is left alone; the kernel, not the caller, says who
+calls.
 """
 
+import errno
 import os
 import socket
 import stat
@@ -35,6 +37,7 @@ def bound_at(
         if os.path.lexists(path):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise Misconfigured(f"{path} is in the way and is not a socket")
+            _check_left(path)
             path.unlink()
         listening.bind(str(path))
         path.chmod(0o600)  # before listening: nobody can connect yet
@@ -48,6 +51,17 @@ def bound_at(
         listening.close()
         raise
     return listening
+
+
+def _check_left(path: Path) -> None:
+    """Raise unless the socket was left behind: whoever still answers there keeps its place."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.setblocking(False)
+        found = link.connect_ex(str(path))
+    if found in (0, errno.EAGAIN):  # answered, or has a full queue of callers
+        raise Misconfigured(f"{path} is in use: another program listens there")
+    if found not in (errno.ECONNREFUSED, errno.ENOENT):
+        raise Misconfigured(f"{path} is in the way: {os.strerror(found)}")
 
 
 def peer_uid(link: socket.socket) -> int:
