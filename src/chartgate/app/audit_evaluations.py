@@ -26,6 +26,8 @@ class EvaluationRow:
     at: datetime
     person: str
     """Uid; empty for somebody the control plane does not know."""
+    subject: str = ""
+    """Token of whom the application named, where ``person`` is empty: strangers are told apart by it."""
     service: str
     channel: str
     request: str
@@ -70,6 +72,10 @@ class SearchRow:
     """The patient was who the search was about."""
     is_named: bool
     """The patient was among the results."""
+    categories: tuple[str, ...] = ()
+    """What of a record it was about."""
+    actions: tuple[str, ...] = ()
+    """What was answered to a search for actions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +153,9 @@ class Applications:
                 results=event.results,
                 is_asked=is_asked,
                 is_named=is_named,
+                categories=event.categories,
+                # of the others it holds tokens, which nobody can read
+                actions=event.found if event.sought == "action" else (),
             )
         )
 
@@ -167,7 +176,8 @@ def _rows(
     patients: dict[tuple[object, ...], set[str]] = {}
     for item in items:
         key: tuple[object, ...] = (
-            *(item.person, item.action, item.resource_type, item.allowed, is_disclosure(item)),
+            *(item.person, item.subject_type, item.subject),
+            *(item.action, item.resource_type, item.allowed, is_disclosure(item)),
             *(item.recipient, item.purpose, item.purpose_claimed, item.reason),
             *(item.roles, item.departments),
         )
@@ -192,6 +202,7 @@ def _row(index: int, event: Evaluation, item: EvaluationItem) -> EvaluationRow:
         index=index,
         at=moment(event.at),
         person=item.person,
+        subject=item.subject,
         service=event.service,
         channel=event.channel,
         request=event.request,

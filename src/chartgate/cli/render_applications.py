@@ -53,6 +53,8 @@ def _entries(
         yield (
             (str(row.index), when(row.at), _person(row, names), _outcome(row)),
             (
+                # of a name that nobody has: the same token (of a year) is the same name
+                ("named", f"token {row.subject}" if row.subject and not row.person else ""),
                 ("as", _role(row)),
                 ("asked", _asked(row, about_patient)),
                 ("by", f"{names.get(row.service, row.service)} ({row.channel})"),
@@ -78,9 +80,10 @@ def _searches(
             (str(row.index), when(row.at), who, Text("answered")),
             (
                 ("sought", " ".join(w for w in (row.sought, row.action, row.resource_type) if w)),
+                ("of", ", ".join(row.categories)),
                 ("by", f"{names.get(row.service, row.service)} ({row.channel})"),
                 ("how", ", ".join(ways)),
-                ("found", results),
+                ("found", f"{results}: {', '.join(row.actions)}" if row.actions else results),
                 ("purpose", row.purpose),
             ),
         )

@@ -122,6 +122,34 @@ def test_searches_that_asked_about_or_named_the_patient_are_listed():
     ]
 
 
+def test_people_whom_nobody_knows_are_told_apart():
+    report = who_accessed(
+        numbered(
+            asked(
+                item(person="", subject="c" * 32, allowed=False, levels={}),
+                item(person="", subject="d" * 32, allowed=False, levels={}),
+                item(person="", subject="d" * 32, allowed=False, levels={}),
+            )
+        ),
+        frozenset({ANN}),
+    ).applications
+    assert [(r.subject, r.questions) for r in report.attempts] == [("c" * 32, 1), ("d" * 32, 2)]
+
+
+def test_what_a_search_was_about_and_which_actions_it_named_is_told():
+    report = who_accessed(
+        numbered(
+            search(sought="action", patient=ANN, found=("share", "view"), results=2),
+            search(patients=(ANN,), found=("e" * 32,), categories=("labs",), results=1),
+        ),
+        frozenset({ANN}),
+    ).applications
+    assert [(r.actions, r.categories) for r in report.searches] == [
+        (("share", "view"), ()),
+        ((), ("labs",)),
+    ]
+
+
 def test_only_the_day_that_was_asked_for_counts():
     events = numbered(asked(item(), day=2), asked(item(), day=3))
     report = who_accessed(events, frozenset({ANN}), date(2026, 3, 3))

@@ -126,7 +126,9 @@ def test_what_went_through_applications_is_told_with_service_levels_and_recipien
         roles=("physician",),
         determining=("hosp.share",),
     )
-    denied = replace(told, allowed=False, disclosed=False, reason="no_permit", person="")
+    denied = replace(
+        told, allowed=False, disclosed=False, reason="no_permit", person="", subject="f" * 32
+    )
     partly = replace(told, allowed=False)
     search = SearchRow(
         index=9,
@@ -142,8 +144,12 @@ def test_what_went_through_applications_is_told_with_service_levels_and_recipien
         results=1,
         is_asked=False,
         is_named=True,
+        categories=("labs", "notes"),
     )
-    through = ApplicationReport(accesses=(told, partly), attempts=(denied,), searches=(search,))
+    acts = replace(search, sought="action", results=2, actions=("share", "view"))
+    through = ApplicationReport(
+        accesses=(told, partly), attempts=(denied,), searches=(search, acts)
+    )
     text = who(report(applications=through))
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
@@ -159,9 +165,13 @@ def test_what_went_through_applications_is_told_with_service_levels_and_recipien
         "Marcus Welby partly shown",
         "Denied to applications, questions about this patient",
         "unknown to the control plane denied",
+        f"named token {'f' * 32}",
         "reason no permit",
         "Searches by applications that concern this patient",
         "resource view Record",
+        "of labs, notes",
+        "found 1 result",
+        "found 2 results: share, view",
         "among the results",
     ):
         assert expected in words, expected
