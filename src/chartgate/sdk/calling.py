@@ -23,10 +23,11 @@ _LONGEST_PAUSE: Final = 0.5
 _REFUSED: Final = frozenset((400, 401, 403, 404, 413, 415, 422))
 
 
-_CURES: Final = {
+CURES: Final = {
     401: "was its token revoked, or has it ended? `chartgate service token` makes another",
     404: "is the url that of the decision service?",
 }
+"""Status -> what a developer looks at."""
 
 
 class NoReply(Exception):
@@ -141,7 +142,7 @@ def refused(status: int) -> bool:
 def told(reply: Reply) -> str:
     """Why, as the service says; its words hold nothing of what was asked."""
     body = reply.body
-    cure = f"; {_CURES[reply.status]}" if reply.status in _CURES else ""
+    cure = f"; {CURES[reply.status]}" if reply.status in CURES else ""
     for key in ("message", "error"):
         if isinstance(body, dict) and isinstance(body.get(key), str):
             return f"the decision service refused the question ({reply.status}): {body[key]}{cure}"

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 import msgspec
 
-from chartgate.errors import ChartgateError
-from chartgate.sdk.calling import DEADLINE, Call, NoReply, Reply
+from chartgate.errors import ChartgateError, Refused
+from chartgate.sdk.calling import CURES, DEADLINE, Call, NoReply, Reply
 from chartgate.sdk.calls import Calls
 from chartgate.sdk.client import AsyncChartgate, Chartgate
 from chartgate.sdk.decision import Decision
-from chartgate.sdk.errors import Misused
+from chartgate.sdk.errors import Misused, QuestionRefused, Unavailable
 from chartgate.sdk.questions import ActionLike, ResourceLike, SubjectLike
 from chartgate.sdk.timed_log import Stopwatch, TimedLog
 from chartgate.sdk.token import Token, token_of
@@ -213,8 +213,10 @@ class _Engine:
                 )
             )
             node.service_of_token(self._token.value())
-        except BaseException:
+        except BaseException as exc:
             await self._stack.aclose()
+            if isinstance(exc, Refused) and not isinstance(exc, Unavailable):
+                raise QuestionRefused(f"the application is not taken: {exc}; {CURES[401]}") from exc
             raise
         self._desk = Desk(node, Metrics(name), Pager(secrets.token_bytes(32)))
 

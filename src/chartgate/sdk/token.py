@@ -1,14 +1,16 @@
 """Where an application's service token comes from: given, of a file, or of the environment.
 
-The rule kept: a token is never shown. A file is read anew when it has changed, and when the service
-no longer takes what we have, so that a rotated token needs no restart.
+The rules kept: a token is never shown. A file is read anew when it has changed, and when the service
+no longer takes what we have, so that a rotated token needs no restart; while it is being replaced,
+what we have still counts. A file that cannot be read is "not now", without its path: an application's
+user may be shown the words.
 """
 
 import os
 from pathlib import Path
 from typing import Final, Protocol
 
-from chartgate.sdk.errors import Misused
+from chartgate.sdk.errors import Misused, Unavailable
 
 ENVIRONMENT: Final = "CHARTGATE_TOKEN"
 FILE_ENVIRONMENT: Final = "CHARTGATE_TOKEN_FILE"
@@ -49,14 +51,17 @@ class FileToken:
     def value(self) -> str:
         try:
             now = self._path.stat()
-        except OSError:
-            # Being replaced: what we have may still count.
-            if self._text:
-                return self._text
-            raise Misused(f"there is no token file {self._path}") from None
-        mark = (now.st_mtime_ns, now.st_size, now.st_ino)
-        if mark != self._seen:
-            self._text, self._seen = self._read(), mark
+            mark = (now.st_mtime_ns, now.st_size, now.st_ino)
+            if mark != self._seen:
+                self._text, self._seen = self._read(), mark
+        except OSError as exc:
+            if not self._text:
+                said = os.strerror(exc.errno) if exc.errno else type(exc).__name__
+                raise Unavailable(f"the application's token file cannot be read: {said}") from None
+        except Misused:
+            # Half of it may be written: it is looked at again with the next question.
+            if not self._text:
+                raise
         return self._text
 
     def reread(self) -> bool:
@@ -64,12 +69,9 @@ class FileToken:
         return self.value() != before
 
     def _read(self) -> str:
-        try:
-            with self._path.open("rb") as file:
-                text = file.read(_MAX_BYTES + 1).decode("ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            raise Misused(f"the token file {self._path} cannot be read") from None
-        return _checked(text, f"the token file {self._path}")
+        with self._path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        return _checked(data.decode("ascii", "replace").strip(), f"the token file {self._path}")
 
 
 def token_of(token: str | None, file: str | Path | None) -> Token:

@@ -24,7 +24,7 @@ from chartgate.model.event import Evaluation, decode
 from chartgate.sdk import AsyncChartgate, Chartgate, Decision, Record
 from chartgate.sdk.beside import beside
 from chartgate.sdk.embedded import AsyncEmbedded, Embedded
-from chartgate.sdk.errors import Misused
+from chartgate.sdk.errors import Misused, QuestionRefused
 
 pytestmark = pytest.mark.system
 
@@ -196,7 +196,7 @@ async def test_an_application_of_another_user_comes_by_its_own_door(
 
 async def test_a_token_that_is_nobodys_decides_nothing(service: Any) -> None:
     arguments = {**beside(service.state, over="embedded"), "token_file": None, "token": "guessed"}
-    with pytest.raises(Exception, match="token"):
+    with pytest.raises(QuestionRefused, match=r"the application is not taken: .*token"):
         await AsyncEmbedded(**arguments).start()
 
 

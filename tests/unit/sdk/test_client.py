@@ -13,6 +13,7 @@ from chartgate.model.disclosure import Disclosure
 from chartgate.sdk import AccessDenied, AsyncChartgate, Chartgate, QuestionRefused, Record
 from chartgate.sdk.decision import Decision
 from chartgate.sdk.errors import Misused, Unavailable
+from chartgate.sdk.problems import problem_of
 from strategies.sdk_responder import Answer, over_http, over_unix
 
 YES = {"decision": True, "context": {"levels": {"labs": "full"}, "policy_set": "p", "epoch": 1}}
@@ -223,6 +224,40 @@ def test_a_rotated_token_needs_no_restart(tmp_path: Path, served: Served, client
     with served(answering) as url, client(url, token_file=file) as gate:
         assert gate.decide("nadams", "view", LABS).allowed
         assert gate.decide("nadams", "view", LABS).allowed
+
+
+def test_a_token_file_that_is_half_written_is_not_yet_another_token(
+    tmp_path: Path, served: Served, client: Any
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    tokens = []
+
+    def answering(_op: str, _body: Any, token: str) -> Answer:
+        tokens.append(token)
+        return 200, YES
+
+    with served(answering) as url, client(url, token_file=file) as gate:
+        for text in ("first\n", "", None, "second\n"):
+            if text is None:
+                file.unlink()
+            else:
+                file.write_text(text)
+            assert gate.decide("nadams", "view", LABS).allowed
+    assert tokens == ["first", "first", "first", "second"]
+
+
+def test_a_token_file_that_cannot_be_read_is_not_now(tmp_path: Path) -> None:
+    for file in (tmp_path / "none", tmp_path):
+        with Chartgate("http://127.0.0.1:9", token_file=file) as gate:
+            decision = gate.decide("nadams", "view", LABS)
+            assert not decision
+            assert decision.reason is not None
+            assert decision.reason.text.startswith("the application's token file cannot be read: ")
+            assert str(tmp_path) not in decision.reason.text
+            with pytest.raises(Unavailable) as caught:
+                gate.decide("nadams", "view", LABS, strict=True)
+        assert problem_of(caught.value).status == 503
 
 
 def test_many_questions_are_one_call_and_more_are_several(served: Served, client: Any) -> None:
