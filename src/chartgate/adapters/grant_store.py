@@ -26,6 +26,7 @@ from chartgate.app.grants import (
     Given,
     Grant,
     NotGrantable,
+    check_given,
     check_text,
     content_hash,
     grant_text,
@@ -221,6 +222,7 @@ class GrantDesk(Desk):
             raise NotGrantable("a grant ends in the future")
         grant_id = new_grant_id()
         self._may(approver, grant_id, person.uid, reason)
+        check_given(given, self._loaded.version.schema)
         policy = grant_text(grant_id, person.name, given, since=since, until=until)
         checked = check_text(
             Grant(grant_id, person.uid, policy, until, Sealed(b"", "")), person.name

@@ -8,16 +8,18 @@ An end, by contrast, is obeyed unseen: at worst somebody may do less.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
 from chartgate.app.policy_orders import Sealed
 from chartgate.cedar.ast import And, Binary, Call, Expr, GetAttr, Literal, Policy, Var
+from chartgate.cedar.lex import one_line
 from chartgate.cedar.parse import parse_policies
+from chartgate.cedar.schema import Schema
 from chartgate.cedar.text import quoted, uid_text
 from chartgate.errors import ChartgateError, Corrupt, Misconfigured
 from chartgate.model.event import VERSION, GrantStep, decode
@@ -110,6 +112,37 @@ def grant_text(grant_id: str, name: str, given: Given, *, since: datetime, until
         f"permit (\n  principal == {uid_text(EntityUid(PERSON, name))},\n"
         f"  action in [{actions}],\n  {resource}\n)\n"
         f"when {{\n  {when}\n}};\n"
+    )
+
+
+def check_given(given: Given, schema: Schema) -> None:
+    """Raise ``NotGrantable`` for what the policies have no name for, with the names they have."""
+    kind = given.resource_type
+    if kind not in schema.entities:
+        _unknown("type", kind, schema.entities)
+    actions = {uid.id: action for uid, action in schema.actions.items() if uid.type == "Action"}
+    # A group of actions says of itself nothing about types.
+    known = [n for n, one in actions.items() if not one.resources or kind in one.resources]
+    for what, named, names in (
+        ("action", given.actions, known),
+        ("category", given.categories, _ids(schema, "Category")),
+        ("purpose", (given.purpose,) if given.purpose else (), _ids(schema, "Purpose")),
+    ):
+        for name in named:
+            if names is not None and name not in names:
+                _unknown(what, name, names, f" on {kind}" if what == "action" else "")
+
+
+def _ids(schema: Schema, kind: str) -> tuple[str, ...] | None:
+    """The only ids of a type; None where the schema leaves them open."""
+    found = schema.entities.get(kind)
+    return () if found is None else found.enum
+
+
+def _unknown(what: str, name: str, names: Iterable[str], where: str = "") -> NoReturn:
+    known = ", ".join(sorted(names)) or "none"
+    raise NotGrantable(
+        f"the policies in force know no {what} {one_line(name)}{where}; they know {known}"
     )
 
 

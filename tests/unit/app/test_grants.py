@@ -12,6 +12,7 @@ from chartgate.app.grants import (
     Grant,
     GrantNotObeyed,
     NotGrantable,
+    check_given,
     check_grant,
     check_text,
     content_hash,
@@ -172,3 +173,41 @@ def test_a_text_that_is_not_a_grants_gives_nothing(text: str, reason: str) -> No
 def test_an_instant_has_one_spelling() -> None:
     assert instant_text(UNTIL) == "2026-03-01T08:00:00.000Z"
     assert instant_text(UNTIL.astimezone()) == instant_text(UNTIL)
+
+
+SCHEMA = parse_schema(
+    """
+    entity User; entity Purpose in [Purpose]; entity Category enum ["labs", "notes"];
+    entity Record { category: Category }; entity Grant;
+    action view, view_summary appliesTo { principal: User, resource: Record };
+    action approve_grant appliesTo { principal: User, resource: Grant };
+    action reading;
+    """,
+    "s",
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            Given(("veiw",)),
+            "know no action veiw on Record; they know reading, view, view_summary",
+        ),
+        (Given(("view", "approve_grant")), "know no action approve_grant on Record; they know "),
+        (Given(("view",), categories=("labs", "lab")), "no category lab; they know labs, notes"),
+        (Given(("view",), resource_type="Chart"), "know no type Chart; they know Category, Grant"),
+        (Given(("a\nb",)), "know no action a"),
+    ],
+)
+def test_what_the_policies_have_no_name_for_is_told_with_those_they_have(
+    given: Given, words: str
+) -> None:
+    with pytest.raises(NotGrantable, match=words) as caught:
+        check_given(given, SCHEMA)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_the_policies_have_names_for_may_be_given() -> None:
+    check_given(LABS, SCHEMA)
+    check_given(Given(("reading",), purpose="TREAT"), SCHEMA)
