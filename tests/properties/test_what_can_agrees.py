@@ -27,9 +27,10 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 NAMES = ("ann", "ben", "cleo")
 PLACES = ("cardiology", "oncology", "pharmacy", "emergency")
-RECORD_ACTIONS = ("view", "create", "update", "delete", "export")
+RECORD_ACTIONS = ("view", "create", "update", "delete", "export", "share")
 OTHER_ACTIONS = (
     "read_audit", "read_audit_technical", "edit_policy", "approve_policy", "activate_policy",
+    "administer_services", "approve_grant",
 )  # fmt: skip
 
 # A person by name, a forbid on roles together, one on everybody, a clock.

@@ -59,7 +59,7 @@ def test_it_runs_from_its_own_files(installed: Path, tmp_path: Path) -> None:
 def test_the_demo_checks_itself(installed: Path, tmp_path: Path) -> None:
     done = run(installed / "chartgate", "demo", "--check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All 17 checks passed" in done.stdout
+    assert "All 21 checks passed" in done.stdout
 
 
 WITHOUT_EXTRAS = """

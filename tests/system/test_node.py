@@ -43,7 +43,10 @@ LABS = Given(("view", "view_summary", "view_masked"), categories=("labs",), purp
 @pytest.fixture(scope="module")
 def control(gate: Any) -> Iterator[ControlPlane]:
     with gate.control() as opened:
+        before = opened.snapshot().persons.keys()
         yield opened
+        for name in opened.snapshot().persons.keys() - before:
+            opened.deactivate(name)  # the gate is shared: whoever was made here is nobody there
 
 
 @pytest.fixture(scope="module")

@@ -254,6 +254,8 @@ async def test_a_grant_that_was_ended_is_not_brought_back_by_a_row(
     await answered(ask, asked, allowed=False)
     with psycopg.connect(gate.ready.control, autocommit=True) as sql:
         sql.execute('UPDATE "grant" SET revoked_at = now() WHERE id = %s', [issued.id])
+    with gate.control() as control:
+        control.deactivate("attack_granted")
 
 
 async def answered(ask: Ask, asked: Any, *, allowed: bool) -> None:
