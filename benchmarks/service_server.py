@@ -19,6 +19,7 @@ from service_node import BenchNode, NoLog
 from chartgate.adapters.decision_doors import Doors, Opening
 from chartgate.adapters.decision_limits import DEFAULT
 from chartgate.adapters.decision_tls import CERTIFICATE, KEY, Tls, own_certificate
+from chartgate.adapters.decision_worker import SWITCH_SECONDS
 from chartgate.adapters.log_remote import RemoteLog
 from chartgate.adapters.log_service import LogService
 from chartgate.adapters.state import State
@@ -63,4 +64,5 @@ async def run(told: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(run(json.loads(sys.stdin.readline())))

@@ -39,8 +39,8 @@ _HOPELESS: Final = 10
 
 _QUESTION: Final = 200
 """What a question costs beside its bytes, in bytes."""
-_ITEM: Final = 100
-"""And an object of a batch: an item is one to three of them."""
+_ITEM: Final = 50
+"""What an object of a batch costs at least: an item is one to five of them, and needs no request."""
 
 
 def weight_of(operation: str, body: bytes) -> int:
@@ -48,8 +48,8 @@ def weight_of(operation: str, body: bytes) -> int:
 
     An item of a batch can be two bytes, and is a whole decision.
     """
-    items = body.count(b"{") if operation == "evaluations" else 0
-    return len(body) + _QUESTION + _ITEM * items
+    objects = body.count(b"{") if operation == "evaluations" else 0
+    return _QUESTION + max(len(body), _ITEM * objects)
 
 
 class Ticket(Protocol):
