@@ -156,6 +156,10 @@ class BenchNode:
     def is_ready(self) -> Readiness:
         return _READY
 
+    def measures(self) -> dict[str, float]:
+        """There is no control plane whose age could be told."""
+        return {}
+
     def service_of_token(self, token: str) -> Service:
         # as the control plane's services do
         if hashlib.sha256(token.encode()).digest() != _DIGEST:
