@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 _calm = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=_calm)
 settings.register_profile(
-    "ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=_calm
+    "ci", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_calm
 )
 settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, suppress_health_check=_calm
