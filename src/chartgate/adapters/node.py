@@ -42,7 +42,7 @@ from chartgate.model.service import Service
 
 _READY: Final = Readiness()
 _STALE: Final = Readiness(("the control plane was not heard from for 15 seconds",))
-_NO_LOG: Final = Readiness(("the audit log's writer is not reached",))
+_NO_LOG: Final = Readiness(("the audit log's writer is not reached",), is_log_lost=True)
 _NOT_YET: Final = Readiness(("the node is not started",))
 
 _logger = logging.getLogger(__name__)

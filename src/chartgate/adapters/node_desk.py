@@ -33,6 +33,7 @@ from chartgate.app.question import Question
 from chartgate.app.ruling import Ruling
 from chartgate.app.rulings import Rulings
 from chartgate.app.searches import Chunk
+from chartgate.errors import LogUnavailable
 
 _NO_FACTS: Final[Facts] = {}
 _BREATH_SECONDS: Final = 0.002
@@ -186,6 +187,8 @@ class AnswerDesk:
 
     def _check_ready(self) -> None:
         found = self._readiness()
+        if found.is_log_lost:
+            raise LogUnavailable("; ".join(found.reasons))
         if found.reasons:
             raise NodeNotReady("; ".join(found.reasons))
 

@@ -41,7 +41,7 @@ from chartgate.model.service import Scope, Service
 
 _READY: Final = Readiness()
 _NOT_YET: Final = Readiness(("the node is not started",))
-_NO_LOG: Final = Readiness(("the audit log's writer is not reached",))
+_NO_LOG: Final = Readiness(("the audit log's writer is not reached",), is_log_lost=True)
 
 
 class _TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -100,6 +100,8 @@ class Readiness:
     """Whether the node may decide, and what stands in the way; nothing of it names anybody."""
 
     reasons: tuple[str, ...] = field(default=())
+    is_log_lost: bool = False
+    """Whether it is the log: then a question is answered as one that could not be recorded."""
 
     def __bool__(self) -> bool:
         return not self.reasons
